@@ -1,0 +1,145 @@
+"""What the core asks its driver to do: a closed set of frozen records, and the words they are made of.
+
+Owns the vocabulary between the pure core and the control process. Knows nothing of how an effect is carried out.
+Times are seconds of CLOCK_BOOTTIME, sizes are bytes. A slot (0..1023) names a session between core, control and lanes.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+
+from pqvpn.crypto.secret import Secret
+from pqvpn.facts import Fact
+from pqvpn.wire.address import Address
+
+SLOTS = 1024  # slots are 0..SLOTS-1
+
+KIND_CONTROL = 1  # SendFrame.kind: an operation and its body (PROTOCOL section 5)
+KIND_KEEPALIVE = 3  # SendFrame.kind: no body
+
+
+class Role(IntEnum):
+    """Which side of the handshake this node was; the value is the direction d in which it sends (PROTOCOL section 2)."""
+
+    INITIATOR = 0
+    RESPONDER = 1
+
+
+class Why(StrEnum):
+    """Why a session's keys were erased; the words of the fact `session.ended`."""
+
+    EXPIRED = "expired"  # past reject_after
+    REPLACED = "replaced"  # a newer session took over, its grace is past
+    CLOSED = "closed"  # the peer closed it, or we did at shutdown
+    REMOVED = "removed"  # its peer is no longer configured, or its keys or policy changed
+    LOST = "lost"  # the new session was never confirmed
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Everything about an agreed session except its keys. Also what a lane reports when control was restarted."""
+
+    slot: int
+    peer_id: bytes  # 32
+    session_id: str  # 32 lower-case hex digits, the same on both ends
+    role: Role
+    aead: int  # 1 AES-256-GCM, 2 ChaCha20-Poly1305 (the bit of PROTOCOL section 2)
+    policy: int  # 0 full, 1 auth-plaintext
+    lanes: int  # 1..16
+    mtu: int  # largest inner packet both ends agreed on, 576..2040
+    index_in: int  # ours: lane l receives at index_in | l
+    index_out: int  # the peer's: lane l sends to index_out | l
+    endpoint: Address
+    source: bytes | None  # our address to send from, 4 or 16 bytes; None: the kernel chooses
+    derived_at: float
+    expires_at: float  # neither sends nor receives from then on
+    trace_id: bytes = b""  # 16 when the initiator sampled and we adopt it, else empty
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What the lanes' shared counters say of one session: when each thing last happened (`now` units; 0.0: never).
+
+    `received` and `sent` count every authenticated packet of any kind; the data ones only kinds 0 and 2.
+    """
+
+    received: float = 0.0
+    data_received: float = 0.0
+    sent: float = 0.0
+    data_sent: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Transmit:
+    """Send one handshake datagram from control's socket. `source`: our address, None: the kernel chooses."""
+
+    datagram: bytes
+    to: Address
+    source: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Install:
+    """Give a session to the lanes. `receive` and `send`: per lane key 32 || iv 12, in lane order. It does not send yet."""
+
+    session: Session
+    receive: tuple[Secret, ...]
+    send: tuple[Secret, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SelectForSending:
+    """Send the peer's packets on this session from now on; None: on none (queue, then drop)."""
+
+    peer_id: bytes
+    slot: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Erase:
+    """Forget a session and its keys. The slot may be used again at once."""
+
+    slot: int
+    why: Why
+
+
+@dataclass(frozen=True, slots=True)
+class SendFrame:
+    """Seal one packet on a session.
+
+    `kind` is KIND_CONTROL or KIND_KEEPALIVE, `body` what follows the meta. `pad_to` > 0: fill with zeros until exactly
+    `pad_to` bytes follow the meta (path MTU probes only), else the ordinary padding. `to` None: the session's endpoint.
+    """
+
+    slot: int
+    kind: int
+    body: bytes
+    pad_to: int = 0
+    to: Address | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MoveEndpoint:
+    """Send the session's packets to another address. `budget`: at most so many bytes until lifted; None: no limit."""
+
+    slot: int
+    to: Address
+    source: bytes | None
+    budget: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SetPathMtu:
+    """Largest inner packet that the way to this peer carries; what is larger gets an ICMP "too big"."""
+
+    peer_id: bytes
+    mtu: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Publish a fact."""
+
+    fact: Fact
+
+
+Effect = Transmit | Install | SelectForSending | Erase | SendFrame | MoveEndpoint | SetPathMtu | Tell
