@@ -1,0 +1,1 @@
+"""Linux: TUN, UDP offloads, routes, privileges, clock. The only package that speaks to the kernel's configuration."""

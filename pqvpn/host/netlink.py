@@ -1,0 +1,199 @@
+"""The interface's addresses, MTU and routes, by rtnetlink.
+
+Owns what the kernel is told about our interface, and the **guard**: an `unreachable` route with a worse metric behind each
+of our routes, which outlives the process, so that even a vanished interface sends nothing past the tunnel. Knows no
+peers and no keys, only prefixes. The guard's metric is derived from the node's configuration path: leftovers of a killed node are
+told from those of another node without a state file.
+
+A prefix of length 0 goes into a table of its own behind a rule that our own marked datagrams skip (as wg-quick does), since
+otherwise the tunnel's datagrams would be routed into the tunnel.
+"""
+
+import errno
+import ipaddress
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from socket import AF_INET, AF_INET6
+from typing import Any
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from pqvpn.errors import NetworkError, TunError
+from pqvpn.reasons import Reason
+
+PROTOCOL = 157
+"""rtm_protocol of every route we make (unassigned in rtnetlink.h)."""
+
+_GUARD_METRIC = 0xFF000000
+_MARK = 0x51560000
+_ALREADY = (errno.EEXIST,)
+_GONE = (errno.ENOENT, errno.ESRCH, errno.ENODEV)
+_RULE_PRIORITY = 5157
+_MAIN_TABLE = 254
+_INVERT = 2  # FIB_RULE_INVERT
+
+
+def guard_metric(identity: str) -> int:
+    """The metric of a node's guard routes; `identity` is the real path of its configuration."""
+    return _GUARD_METRIC | (zlib.crc32(identity.encode()) & 0xFFFF)
+
+
+def routing_mark(identity: str) -> int:
+    """SO_MARK of a node's own UDP sockets, and the number of its routing table. `identity` as in `guard_metric`."""
+    return _MARK | (zlib.crc32(identity.encode()) & 0xFFFF)
+
+
+@contextmanager
+def _refusals(what: str, tolerate: tuple[int, ...] = ()) -> Iterator[None]:
+    try:
+        yield
+    except NetlinkError as error:
+        if error.code in tolerate:
+            return
+        detail = f"{what}: {error}"
+        if error.code == errno.EPERM:
+            raise TunError(Reason.NO_PERMISSION, detail) from error
+        raise NetworkError(Reason.KERNEL_REFUSED, detail) from error
+
+
+class Interface:
+    """The kernel's side of one TUN interface. Every method raises NetworkError or TunError when the kernel refuses.
+
+    `identity` is the real path of the node's configuration.
+    """
+
+    def __init__(self, name: str, identity: str) -> None:
+        self._netlink: Any = IPRoute()
+        self._mark = routing_mark(identity)
+        self._defaults: frozenset[int] = frozenset()
+        self._metric = guard_metric(identity)
+        self._routes: frozenset[str] = frozenset()
+        self._networks: frozenset[str] = frozenset()
+        found = self._netlink.link_lookup(ifname=name)
+        if not found:
+            raise TunError(Reason.NO_TUN, f"interface {name} is gone", place=name)
+        self._index = found[0]
+
+    def configure(self, addresses: Iterable[str], mtu: int) -> None:
+        """Set addresses (CIDR) and MTU and bring the interface up."""
+        interfaces = [ipaddress.ip_interface(a) for a in addresses]
+        with _refusals("set the interface up"):
+            self._netlink.link("set", index=self._index, mtu=mtu, txqlen=1000, state="up")
+        for interface in interfaces:
+            with _refusals(f"add address {interface}", _ALREADY):
+                self._netlink.addr(
+                    "add",
+                    index=self._index,
+                    address=str(interface.ip),
+                    prefixlen=interface.network.prefixlen,
+                    # no duplicate-address detection: nobody on a point-to-point link could answer
+                    **({"flags": 0x02} if interface.version == 6 else {}),
+                )
+        self._networks = frozenset(str(i.network) for i in interfaces)
+
+    def set_mtu(self, mtu: int) -> None:
+        """Change the interface's MTU, bytes."""
+        with _refusals(f"set MTU {mtu}"):
+            self._netlink.link("set", index=self._index, mtu=mtu)
+
+    def set_routes(self, prefixes: Iterable[str]) -> None:
+        """Make the routes to `prefixes` (CIDR), guards first, and remove those of an earlier call that are not among them."""
+        wanted = frozenset(prefixes)
+        for prefix in sorted((wanted | self._networks) - self.guards()):
+            self._guard("replace", prefix)
+        for prefix in sorted(wanted - self._routes):
+            self._route("replace", prefix)
+        for prefix in sorted(self._routes - wanted):
+            self._route("del", prefix)
+        for prefix in sorted(self.guards() - wanted - self._networks):
+            self._guard("del", prefix)
+        self._rules(wanted)
+        self._routes = wanted
+
+    def guards(self) -> frozenset[str]:
+        """Prefixes behind which a guard of this node stands."""
+        return frozenset(_guards(self._netlink, self._metric))
+
+    def release(self) -> None:
+        """Remove guards and rules; interface and routes go with the last TUN descriptor."""
+        self._rules(frozenset())
+        for prefix in sorted(self.guards()):
+            self._guard("del", prefix)
+
+    def close(self) -> None:
+        """Close the netlink socket; changes nothing."""
+        self._netlink.close()
+
+    def _table(self, network: Any) -> int:
+        return self._mark if network.prefixlen == 0 else _MAIN_TABLE
+
+    def _route(self, verb: str, prefix: str) -> None:
+        network = ipaddress.ip_network(prefix)
+        with _refusals(f"{verb} route {prefix}", _GONE if verb == "del" else ()):
+            self._netlink.route(
+                verb,
+                dst=prefix,
+                oif=self._index,
+                proto=PROTOCOL,
+                family=_family(network),
+                table=self._table(network),
+            )
+
+    def _guard(self, verb: str, prefix: str) -> None:
+        network = ipaddress.ip_network(prefix)
+        with _refusals(f"{verb} guard {prefix}", _GONE if verb == "del" else ()):
+            _change_guard(self._netlink, verb, prefix, self._metric, self._table(network))
+
+    def _rules(self, prefixes: frozenset[str]) -> None:
+        wanted = frozenset(AF_INET6 if ":" in p else AF_INET for p in prefixes if p.endswith("/0"))
+        for family in wanted - self._defaults:
+            _change_rules(self._netlink, "add", family, self._mark)
+        for family in self._defaults - wanted:
+            _change_rules(self._netlink, "del", family, self._mark)
+        self._defaults = wanted
+
+
+def remove_guards(identity: str) -> tuple[str, ...]:
+    """Remove what a killed node left behind; returns the prefixes. `identity` as in `guard_metric`."""
+    metric = guard_metric(identity)
+    with IPRoute() as netlink:
+        found = dict(_guards(netlink, metric))
+        for prefix, table in found.items():
+            with _refusals(f"remove guard {prefix}", _GONE):
+                _change_guard(netlink, "del", prefix, metric, table)
+            if prefix.endswith("/0"):
+                _change_rules(netlink, "del", AF_INET6 if ":" in prefix else AF_INET, routing_mark(identity))
+        return tuple(sorted(found))
+
+
+def _guards(netlink: Any, metric: int) -> dict[str, int]:
+    found = {}
+    for family, everything in ((AF_INET, "0.0.0.0"), (AF_INET6, "::")):  # noqa: S104 - a prefix, nothing is bound
+        for route in netlink.get_routes(family=family, proto=PROTOCOL):
+            if route.get("priority") == metric:
+                found[f"{route.get('dst') or everything}/{route['dst_len']}"] = route.get("table")
+    return found
+
+
+def _change_guard(netlink: Any, verb: str, prefix: str, metric: int, table: int) -> None:
+    family = _family(ipaddress.ip_network(prefix))
+    netlink.route(
+        verb, dst=prefix, type="unreachable", proto=PROTOCOL, priority=metric, family=family, table=table
+    )
+
+
+def _change_rules(netlink: Any, verb: str, family: int, mark: int) -> None:
+    with _refusals(f"{verb} rule", _ALREADY + _GONE):
+        # whatever main knows better than a default route stays as it is
+        netlink.rule(
+            verb, family=family, priority=_RULE_PRIORITY, table=_MAIN_TABLE, FRA_SUPPRESS_PREFIXLEN=0
+        )
+    with _refusals(f"{verb} rule", _ALREADY + _GONE):
+        # everything but our own datagrams
+        netlink.rule(verb, family=family, priority=_RULE_PRIORITY + 1, fwmark=mark, table=mark, flags=_INVERT)
+
+
+def _family(network: Any) -> int:
+    return AF_INET if network.version == 4 else AF_INET6
