@@ -58,7 +58,7 @@ class Reason(Enum):
     def __str__(self) -> str:
         return self.code
 
-    # -- network -------------------------------------------------------------------------------------------------------
+    # -- network ---------------------------------------------------------------------------------------------
     NO_REPLY = (
         "network.no_reply", Action.RETRY, Who.PEER, os.EX_TEMPFAIL,
         "the peer does not answer the handshake",
@@ -89,7 +89,7 @@ class Reason(Enum):
         "packets were sent but nothing authenticated came back",
         "a new handshake is under way; check the path if this lasts",
     )  # fmt: skip
-    # -- tun and host --------------------------------------------------------------------------------------------------
+    # -- tun and host ----------------------------------------------------------------------------------------
     NO_TUN = (
         "tun.unavailable", Action.SHUTDOWN, Who.HOST, os.EX_OSFILE,
         "/dev/net/tun is missing or cannot be opened",
@@ -130,7 +130,7 @@ class Reason(Enum):
         "an unexpected error; the part it happened in was abandoned",
         "report it with the log",
     )  # fmt: skip
-    # -- crypto --------------------------------------------------------------------------------------------------------
+    # -- crypto ----------------------------------------------------------------------------------------------
     SELF_TEST_FAILED = (
         "crypto.self_test_failed", Action.FALLBACK, Who.HOST, os.EX_SOFTWARE,
         "a cryptographic primitive does not give its known answer",
@@ -146,7 +146,7 @@ class Reason(Enum):
         "the session's keys expired and no new handshake completed; packets are discarded",
         "see why the handshake does not complete",
     )  # fmt: skip
-    # -- handshake -----------------------------------------------------------------------------------------------------
+    # -- handshake -------------------------------------------------------------------------------------------
     BAD_AUTH = (
         "handshake.bad_auth", Action.RETRY, Who.OPERATOR, os.EX_TEMPFAIL,
         "an answer came but did not authenticate",
@@ -157,20 +157,145 @@ class Reason(Enum):
         "the two sides are configured for different security policies",
         "make allow_degraded equal on both sides",
     )  # fmt: skip
-    # -- configuration -------------------------------------------------------------------------------------------------
+    # -- configuration ---------------------------------------------------------------------------------------
     CONFIG_UNREADABLE = (
         "config.unreadable", Action.SHUTDOWN, Who.OPERATOR, os.EX_CONFIG,
         "the configuration file cannot be read", "check the path and its permissions, or run: pqvpn init",
     )  # fmt: skip
     CONFIG_SYNTAX = (
-        "config.syntax", Action.SHUTDOWN, Who.OPERATOR, os.EX_CONFIG, "the file is not valid TOML", "mend the line named",
+        "config.syntax", Action.SHUTDOWN, Who.OPERATOR, os.EX_CONFIG,
+        "the file is not valid TOML", "mend the line named",
     )  # fmt: skip
     CONFIG_UNKNOWN_KEY = (
-        "config.unknown_key", Action.SHUTDOWN, Who.OPERATOR, os.EX_CONFIG, "no such setting", "use the name suggested, or remove it",
+        "config.unknown_key", Action.SHUTDOWN, Who.OPERATOR, os.EX_CONFIG,
+        "no such setting", "use the name suggested, or remove it",
     )  # fmt: skip
     CONFIG_VALUE = (
-        "config.value", Action.SHUTDOWN, Who.OPERATOR, os.EX_CONFIG, "the value is not acceptable", "give a value of the kind described",
+        "config.value", Action.SHUTDOWN, Who.OPERATOR, os.EX_CONFIG,
+        "the value is not acceptable", "give a value of the kind described",
     )  # fmt: skip
     CONFIG_MISSING = (
-        "config.missing", Action.SHUTDOWN, Who.OPERATOR, os.EX_CONFIG, "a required setting is missing", "add it",
+        "config.missing", Action.SHUTDOWN, Who.OPERATOR, os.EX_CONFIG,
+        "a required setting is missing", "add it",
+    )  # fmt: skip
+    CONFIG_NOT_YET = (
+        "config.not_in_this_version", Action.SHUTDOWN, Who.OPERATOR, os.EX_CONFIG,
+        "the setting does not exist in this version",
+        "remove it",
+    )  # fmt: skip
+    CONFIG_MTU = (
+        "config.mtu", Action.SHUTDOWN, Who.OPERATOR, os.EX_CONFIG,
+        "the MTU is outside 1280..2040",
+        'give 1280 to 2040, or "auto"',
+    )  # fmt: skip
+    CONFIG_KEEPALIVE = (
+        "config.keepalive", Action.SHUTDOWN, Who.OPERATOR, os.EX_CONFIG,
+        "the keepalive interval is out of range",
+        'give "1s" to "1h"; "25s" suits most NATs',
+    )  # fmt: skip
+    CONFIG_TIMER = (
+        "config.timer", Action.SHUTDOWN, Who.OPERATOR, os.EX_CONFIG,
+        "a timer is out of range or does not fit the others",
+        "give a value in the range named, or remove the timer to use its default",
+    )  # fmt: skip
+    CONFIG_DUPLICATE_ADDRESS = (
+        "config.duplicate_address", Action.SHUTDOWN, Who.OPERATOR, os.EX_CONFIG,
+        "an interface address is given twice",
+        "remove one of the two",
+    )  # fmt: skip
+    CONFIG_ALLOWED_OVERLAP = (
+        "config.allowed_ips_overlap", Action.SHUTDOWN, Who.OPERATOR, os.EX_CONFIG,
+        "two peers claim the same inner addresses",
+        "give each address to one peer only",
+    )  # fmt: skip
+    CONFIG_ALLOWED_OWN = (
+        "config.allowed_ip_is_own", Action.SHUTDOWN, Who.OPERATOR, os.EX_CONFIG,
+        "a peer claims an address of this node's interface",
+        "remove it from the peer's allowed_ips",
+    )  # fmt: skip
+    CONFIG_ENDPOINT_OWN = (
+        "config.endpoint_is_own", Action.SHUTDOWN, Who.OPERATOR, os.EX_CONFIG,
+        "the peer's endpoint is this node's own address",
+        "give the address at which the other machine is reached",
+    )  # fmt: skip
+    CONFIG_PEER_SELF = (
+        "config.peer_is_self", Action.SHUTDOWN, Who.OPERATOR, os.EX_CONFIG,
+        "the peer's card is this node's own",
+        "ask the peer for its card: pqvpn card, run on the other machine",
+    )  # fmt: skip
+    CONFIG_PEER_DUPLICATE = (
+        "config.duplicate_peer", Action.SHUTDOWN, Who.OPERATOR, os.EX_CONFIG,
+        "one identity is configured under two names",
+        "remove one of the two peers",
+    )  # fmt: skip
+    CONFIG_CARD_ID = (
+        "config.card_id_mismatch", Action.SHUTDOWN, Who.OPERATOR, os.EX_CONFIG,
+        "the card does not hash to the configured id",
+        "do not connect: ask the peer again, over a way you trust, for its card and id",
+    )  # fmt: skip
+    CONFIG_KEY_ZERO = (
+        "config.key_is_zero", Action.SHUTDOWN, Who.OPERATOR, os.EX_CONFIG,
+        "the key is all zeros, which means none",
+        "make a random one: openssl rand -base64 32, or remove the setting",
+    )  # fmt: skip
+    CONFIG_KEY_FILE = (
+        "config.key_file", Action.SHUTDOWN, Who.OPERATOR, os.EX_CONFIG,
+        "a file named in the configuration cannot be used",
+        "check the path, the file and its format",
+    )  # fmt: skip
+    CONFIG_KEY_MODE = (
+        "config.key_mode", Action.SHUTDOWN, Who.OPERATOR, os.EX_CONFIG,
+        "a key file or its folder is open to others",
+        "tighten it with the command named",
+    )  # fmt: skip
+    CONFIG_CARD = (
+        "config.card", Action.SHUTDOWN, Who.OPERATOR, os.EX_CONFIG,
+        "the card cannot be read or is not valid",
+        "check the file or line, or ask the peer for its card again",
+    )  # fmt: skip
+    CONFIG_DEGRADED_UNTIL = (
+        "config.degraded_until", Action.SHUTDOWN, Who.OPERATOR, os.EX_CONFIG,
+        "allow_degraded needs an end date that lies ahead",
+        "give degraded_until = YYYY-MM-DD with a date to come, or remove allow_degraded",
+    )  # fmt: skip
+    CONFIG_EXISTS = (
+        "config.exists", Action.SHUTDOWN, Who.OPERATOR, os.EX_CANTCREAT,
+        "an identity or configuration exists there already and is never overwritten",
+        "use it, or choose another place with --config",
+    )  # fmt: skip
+    CONFIG_NOT_WRITTEN = (
+        "config.not_written", Action.SHUTDOWN, Who.OPERATOR, os.EX_CANTCREAT,
+        "a file could not be written; nothing was changed",
+        "check the folder's permissions and free space",
+    )  # fmt: skip
+    CONFIG_NO_SUCH_PEER = (
+        "config.no_such_peer", Action.SHUTDOWN, Who.OPERATOR, os.EX_USAGE,
+        "no peer of that name is configured",
+        "see the names: pqvpn peer list",
+    )  # fmt: skip
+    CONFIG_PEER_EXISTS = (
+        "config.peer_exists", Action.SHUTDOWN, Who.OPERATOR, os.EX_USAGE,
+        "a peer of that name is configured already",
+        "choose another name, or remove that peer first: pqvpn peer remove NAME",
+    )  # fmt: skip
+    # -- command line ----------------------------------------------------------------------------------------
+    USAGE = (
+        "cli.usage", Action.SHUTDOWN, Who.OPERATOR, os.EX_USAGE,
+        "the command line is not understood",
+        "see the command's --help",
+    )  # fmt: skip
+    CONTROL_UNREACHABLE = (
+        "cli.control_unreachable", Action.SHUTDOWN, Who.OPERATOR, os.EX_UNAVAILABLE,
+        "the node runs but its control socket does not answer",
+        "wait a moment and repeat; if it lasts, read the node's log",
+    )  # fmt: skip
+    START_TIMEOUT = (
+        "cli.start_timeout", Action.SHUTDOWN, Who.OPERATOR, os.EX_TEMPFAIL,
+        "the node did not report that it runs in time",
+        "read its log; it may still be starting: pqvpn status",
+    )  # fmt: skip
+    STOP_TIMEOUT = (
+        "cli.stop_timeout", Action.SHUTDOWN, Who.OPERATOR, os.EX_TEMPFAIL,
+        "the node did not end in time",
+        "repeat: pqvpn down; if it lasts, read its log",
     )  # fmt: skip
