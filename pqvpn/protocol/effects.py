@@ -1,7 +1,8 @@
 """What the core asks its driver to do: a closed set of frozen records, and the words they are made of.
 
-Owns the vocabulary between the pure core and the control process. Knows nothing of how an effect is carried out.
-Times are seconds of CLOCK_BOOTTIME, sizes are bytes. A slot (0..1023) names a session between core, control and lanes.
+Owns the vocabulary between the pure core and the control process. Knows nothing of how an effect is carried
+out. Times are seconds of CLOCK_BOOTTIME, sizes are bytes. A slot (0..1023) names a session between core,
+control and lanes.
 """
 
 from dataclasses import dataclass
@@ -18,7 +19,9 @@ KIND_KEEPALIVE = 3  # SendFrame.kind: no body
 
 
 class Role(IntEnum):
-    """Which side of the handshake this node was; the value is the direction d in which it sends (PROTOCOL section 2)."""
+    """Which side of the handshake this node was; the value is the direction d in which it sends (PROTOCOL
+    section 2).
+    """
 
     INITIATOR = 0
     RESPONDER = 1
@@ -36,11 +39,13 @@ class Why(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Everything about an agreed session except its keys. Also what a lane reports when control was restarted."""
+    """Everything about an agreed session except its keys. Also what a lane reports when control was
+    restarted.
+    """
 
     slot: int
     peer_id: bytes  # 32
-    session_id: str  # 32 lower-case hex digits, the same on both ends
+    session_id: bytes  # 16, the same on both ends; shown as 32 hex digits
     role: Role
     aead: int  # 1 AES-256-GCM, 2 ChaCha20-Poly1305 (the bit of PROTOCOL section 2)
     policy: int  # 0 full, 1 auth-plaintext
@@ -57,7 +62,8 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """What the lanes' shared counters say of one session: when each thing last happened (`now` units; 0.0: never).
+    """What the lanes' shared counters say of one session: when each thing last happened (`now` units; 0.0:
+    never).
 
     `received` and `sent` count every authenticated packet of any kind; the data ones only kinds 0 and 2.
     """
@@ -79,7 +85,9 @@ class Transmit:
 
 @dataclass(frozen=True, slots=True)
 class Install:
-    """Give a session to the lanes. `receive` and `send`: per lane key 32 || iv 12, in lane order. It does not send yet."""
+    """Give a session to the lanes. `receive` and `send`: per lane key 32 || iv 12, in lane order. It does not
+    send yet.
+    """
 
     session: Session
     receive: tuple[Secret, ...]
@@ -106,8 +114,9 @@ class Erase:
 class SendFrame:
     """Seal one packet on a session.
 
-    `kind` is KIND_CONTROL or KIND_KEEPALIVE, `body` what follows the meta. `pad_to` > 0: fill with zeros until exactly
-    `pad_to` bytes follow the meta (path MTU probes only), else the ordinary padding. `to` None: the session's endpoint.
+    `kind` is KIND_CONTROL or KIND_KEEPALIVE, `body` what follows the meta. `pad_to` > 0: fill with zeros
+    until exactly `pad_to` bytes follow the meta (path MTU probes only), else the ordinary padding. `to` None:
+    the session's endpoint.
     """
 
     slot: int
@@ -119,7 +128,9 @@ class SendFrame:
 
 @dataclass(frozen=True, slots=True)
 class MoveEndpoint:
-    """Send the session's packets to another address. `budget`: at most so many bytes until lifted; None: no limit."""
+    """Send the session's packets to another address. `budget`: at most so many bytes until lifted; None: no
+    limit.
+    """
 
     slot: int
     to: Address

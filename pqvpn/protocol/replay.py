@@ -1,8 +1,9 @@
-"""The replay window of one lane in one direction (RFC 6479's ring; PROTOCOL section 5): 8192 counters, window 8128.
+"""The replay window of one lane in one direction (RFC 6479's ring; PROTOCOL section 5): 8192 counters, window
+8128.
 
-Owns which counters were seen. Knows no key: the caller checks before the AEAD opens a packet and accepts only after it
-authenticated. One byte a counter instead of one bit: slices of a bytearray are compared, searched and filled in C, so that a
-run of 64 packets costs about as much as one.
+Owns which counters were seen. Knows no key: the caller checks before the AEAD opens a packet and accepts only
+after it authenticated. One byte a counter instead of one bit: slices of a bytearray are compared, searched
+and filled in C, so that a run of 64 packets costs about as much as one.
 """
 
 RING = 8192
@@ -22,7 +23,9 @@ class ReplayWindow:
         self._ring = bytearray(RING)
 
     def start_above(self, counter: int) -> None:
-        """Take every counter up to and including this one as seen: a lane that replaces a dead one does not know which were."""
+        """Take every counter up to and including this one as seen: a lane that replaces a dead one does not
+        know which were.
+        """
         self.highest = counter
         self._ring[:] = _SEEN
 
@@ -43,7 +46,9 @@ class ReplayWindow:
         self._ring[counter & _MASK] = 1
 
     def check_run(self, first: int, count: int) -> bool:
-        """Whether all of `count` (1..8128) consecutive counters from `first` are new. False says nothing of which is not."""
+        """Whether all of `count` (1..8128) consecutive counters from `first` are new. False says nothing of
+        which is not.
+        """
         highest = self.highest
         if first > highest:
             return True
@@ -56,7 +61,9 @@ class ReplayWindow:
         return self._ring.find(1, start) < 0 and self._ring.find(1, 0, end - RING) < 0
 
     def accept_run(self, first: int, count: int) -> None:
-        """Mark `count` (1..8128) consecutive counters that `check_run` allowed and whose packets authenticated."""
+        """Mark `count` (1..8128) consecutive counters that `check_run` allowed and whose packets
+        authenticated.
+        """
         last = first + count - 1
         ahead = last - self.highest
         if ahead > 0:

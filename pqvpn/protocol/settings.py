@@ -1,4 +1,5 @@
-"""What the core is configured with: node, peers, timers. All frozen; a change of configuration is a new value.
+"""What the core is configured with: node, peers, timers. All frozen; a change of configuration is a new
+value.
 
 Owns the defaults of every time constant of PROTOCOL. Knows nothing of files, names to resolve or dates.
 Times are seconds of CLOCK_BOOTTIME, sizes are bytes.
@@ -18,7 +19,9 @@ POLICY_AUTH_PLAINTEXT = 1
 
 @dataclass(frozen=True, slots=True)
 class Timers:
-    """Every time constant of PROTOCOL sections 2 to 5, in seconds, so that configuration and tests can shorten them."""
+    """Every time constant of PROTOCOL sections 2 to 5, in seconds, so that configuration and tests can
+    shorten them.
+    """
 
     # handshake, rule 3
     m1_schedule: tuple[float, ...] = (0.0, 1.0, 2.0, 4.0)
@@ -59,8 +62,9 @@ class Timers:
 class NodeSettings:
     """This node. `seed` is its X-Wing seed (32), `peer_id` its own ID, `mtu` the TUN interface's.
 
-    `aeads`: bits of the ciphers that passed their self-test, 0 to refuse all handshakes; `prefer_chacha` on machines
-    without AES instructions. `handshakes` False: a primitive of the handshake failed its known-answer test (section 8).
+    `aeads`: bits of the ciphers that passed their self-test, 0 to refuse all handshakes; `prefer_chacha` on
+    machines without AES instructions. `handshakes` False: a primitive of the handshake failed its
+    known-answer test (section 8).
     """
 
     peer_id: bytes
@@ -79,9 +83,10 @@ class NodeSettings:
 class PeerSettings:
     """One configured peer. `public_key` is the X-Wing key of its card (1216).
 
-    `endpoints`: literal addresses, best first; `Core.set_endpoints` replaces them when a name resolves. `keepalive`: seconds
-    between persistent keepalives, None: off; it also keeps the session alive without traffic. `allow_degraded`: auth-plaintext
-    may be armed for this peer, until `degraded_until` (`now` units, None: no end was given).
+    `endpoints`: literal addresses, best first; `Core.set_endpoints` replaces them when a name resolves.
+    `keepalive`: seconds between persistent keepalives, None: off; it also keeps the session alive without
+    traffic. `allow_degraded`: auth-plaintext may be armed for this peer, until `degraded_until` (`now` units,
+    None: no end was given).
     """
 
     peer_id: bytes
