@@ -299,3 +299,19 @@ class Reason(Enum):
         "the node did not end in time",
         "repeat: pqvpn down; if it lasts, read its log",
     )  # fmt: skip
+    # -- identity ------------------------------------------------------------------------------------------------------
+    CARD_MALFORMED = (
+        "identity.card_malformed", Action.SHUTDOWN, Who.OPERATOR, os.EX_CONFIG,
+        "what was given is not a valid card",
+        "ask the peer for it again: pqvpn card --line, and copy it whole",
+    )  # fmt: skip
+    ID_MALFORMED = (
+        "identity.id_malformed", Action.SHUTDOWN, Who.OPERATOR, os.EX_CONFIG,
+        "what was given is not a valid peer ID",
+        "copy all of its 64 characters; it begins with pqvpn1",
+    )  # fmt: skip
+    KEY_MALFORMED = (
+        "identity.key_malformed", Action.SHUTDOWN, Who.OPERATOR, os.EX_CONFIG,
+        "the private key file is damaged or is not one",
+        "restore it from a backup, or make a new identity elsewhere and give its card to every peer",
+    )  # fmt: skip
