@@ -1,12 +1,12 @@
 """The interface's addresses, MTU and routes, by rtnetlink.
 
-Owns what the kernel is told about our interface, and the **guard**: an `unreachable` route with a worse metric behind each
-of our routes, which outlives the process, so that even a vanished interface sends nothing past the tunnel. Knows no
-peers and no keys, only prefixes. The guard's metric is derived from the node's configuration path: leftovers of a killed node are
-told from those of another node without a state file.
+Owns what the kernel is told about our interface, and the **guard**: an `unreachable` route with a worse metric
+behind each of our routes, which outlives the process, so that even a vanished interface sends nothing past the
+tunnel. Knows no peers and no keys, only prefixes. The guard's metric is derived from the node's configuration path:
+leftovers of a killed node are told from those of another node without a state file.
 
-A prefix of length 0 goes into a table of its own behind a rule that our own marked datagrams skip (as wg-quick does), since
-otherwise the tunnel's datagrams would be routed into the tunnel.
+A prefix of length 0 goes into a table of its own behind a rule that our own marked datagrams skip (as wg-quick
+does), since otherwise the tunnel's datagrams would be routed into the tunnel.
 """
 
 import errno
@@ -99,7 +99,7 @@ class Interface:
             self._netlink.link("set", index=self._index, mtu=mtu)
 
     def set_routes(self, prefixes: Iterable[str]) -> None:
-        """Make the routes to `prefixes` (CIDR), guards first, and remove those of an earlier call that are not among them."""
+        """Make the routes to `prefixes` (CIDR), guards first; remove those of an earlier call that are not among them."""
         wanted = frozenset(prefixes)
         for prefix in sorted((wanted | self._networks) - self.guards()):
             self._guard("replace", prefix)
@@ -179,17 +179,13 @@ def _guards(netlink: Any, metric: int) -> dict[str, int]:
 
 def _change_guard(netlink: Any, verb: str, prefix: str, metric: int, table: int) -> None:
     family = _family(ipaddress.ip_network(prefix))
-    netlink.route(
-        verb, dst=prefix, type="unreachable", proto=PROTOCOL, priority=metric, family=family, table=table
-    )
+    netlink.route(verb, dst=prefix, type="unreachable", proto=PROTOCOL, priority=metric, family=family, table=table)
 
 
 def _change_rules(netlink: Any, verb: str, family: int, mark: int) -> None:
     with _refusals(f"{verb} rule", _ALREADY + _GONE):
         # whatever main knows better than a default route stays as it is
-        netlink.rule(
-            verb, family=family, priority=_RULE_PRIORITY, table=_MAIN_TABLE, FRA_SUPPRESS_PREFIXLEN=0
-        )
+        netlink.rule(verb, family=family, priority=_RULE_PRIORITY, table=_MAIN_TABLE, FRA_SUPPRESS_PREFIXLEN=0)
     with _refusals(f"{verb} rule", _ALREADY + _GONE):
         # everything but our own datagrams
         netlink.rule(verb, family=family, priority=_RULE_PRIORITY + 1, fwmark=mark, table=mark, flags=_INVERT)
