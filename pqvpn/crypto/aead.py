@@ -22,7 +22,7 @@ Cipher = AESGCM | ChaCha20Poly1305
 
 
 class Aead(IntEnum):
-    """A transport cipher; the value is its bit in `pay` and its number in `params` and lane keys (PROTOCOL section 2)."""
+    """A transport cipher; the value is its bit in `pay` and its number in `params` and lane keys (PROTOCOL 2)."""
 
     AES_256_GCM = 1
     CHACHA20_POLY1305 = 2

@@ -1,6 +1,7 @@
 """HKDF with SHA-256 (RFC 5869), as PROTOCOL section 0 fixes it.
 
-Owns extract, expand and both together. Inputs are plain bytes: callers expose a `Secret` right here and wrap what comes back.
+Owns extract, expand and both together. Inputs are plain bytes: callers expose a `Secret` right here
+and wrap what comes back.
 """
 
 import hmac
@@ -14,7 +15,7 @@ def extract(salt: bytes, ikm: bytes) -> bytes:
 
 
 def expand(prk: bytes, info: bytes, length: int) -> bytes:
-    """HKDF-Expand (RFC 5869, 2.3): `length` bytes, at most 255 * 32. Raises ValueError past that (a mistake of ours)."""
+    """HKDF-Expand (RFC 5869, 2.3): `length` bytes, at most 255 * 32. Raises ValueError past that (our mistake)."""
     if not 0 < length <= 255 * HASH_SIZE:
         raise ValueError("HKDF-Expand gives 1 to 8160 bytes")
     block, output = b"", b""

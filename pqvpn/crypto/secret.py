@@ -55,5 +55,5 @@ NO_KEY = Secret(bytes(32))  # stands for "none" wherever a network_key or psk is
 
 
 def key_or_none(key: Secret | None) -> Secret:
-    """The key, or 0^32 when there is none (PROTOCOL sections 1 and 2). Configured keys of 0^32 are refused elsewhere."""
+    """The key, or 0^32 when there is none (PROTOCOL 1 and 2). Configured keys of 0^32 are refused elsewhere."""
     return NO_KEY if key is None else key

@@ -1,7 +1,8 @@
 """X-Wing, the hybrid KEM of ML-KEM-768 and X25519 (draft-connolly-cfrg-xwing-kem; PROTOCOL section 1).
 
-Owns key parsing, encapsulation, decapsulation and the combiner. Keys are parsed once and kept as objects: parsing costs more
-than using them. Randomness of encapsulation is the library's own; whoever needs it fixed injects another `Encapsulate`.
+Owns key parsing, encapsulation, decapsulation and the combiner. Keys are parsed once and kept as objects,
+because parsing is a good part of the cost. Randomness of encapsulation is the library's own; whoever needs it fixed
+injects another `Encapsulate`.
 """
 
 import hashlib

@@ -66,7 +66,7 @@ class IdentityKey:
         return hashlib.sha256(mldsa.public_bytes_raw() + ed25519.public_bytes_raw()).digest()
 
     def card(self) -> Card:
-        """The node's card. It names the signature keys from the start, so that publishing records later keeps the ID."""
+        """The node's card. It names the signature keys from the start: publishing records later keeps the ID."""
         return Card(xwing.PublicKey(self.xwing.public), self.sig_pk_hash())
 
     def __repr__(self) -> str:

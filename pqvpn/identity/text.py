@@ -28,7 +28,7 @@ def armour(label: str, data: bytes) -> str:
 
 
 def unarmour(label: str, text: str) -> bytes:
-    """The data of an armoured text. Raises ValueError, saying what is wrong, on anything that `armour` does not write."""
+    """The data of an armoured text. Raises ValueError, saying what is wrong, on what `armour` does not write."""
     lines = text.split("\n")
     if lines[0] != f"-----BEGIN {label}-----":
         raise ValueError(f"its first line is not -----BEGIN {label}-----")
