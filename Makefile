@@ -1,0 +1,69 @@
+# Every target installs what it needs first. `make help` lists them.
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+FUZZ_STAMP := $(VENV)/.installed-fuzz
+TESTS ?=
+FUZZ_SECONDS ?= 600
+BENCH ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-fast test-slow lint fmt fuzz fuzz-short bench bench-bars docs lock venv clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(STAMP) ## Watch a file cross a post-quantum tunnel between two nodes (no root needed)
+	@$(BIN)/python -m lab.demo
+
+test: $(STAMP) ## Run the default test suite; TESTS="..." goes to pytest
+	@scripts/packages.sh ip ping nft tcpdump iperf3
+	$(BIN)/python -m pytest -m "not slow" $(TESTS)
+
+test-fast: $(STAMP) ## Run the tests that need neither namespaces nor patience
+	$(BIN)/python -m pytest -m "not slow and not netns" -n auto $(TESTS)
+
+test-slow: $(STAMP) ## Run the long tests: thousands of simulated networks
+	$(BIN)/python -m pytest -m slow $(TESTS)
+
+lint: $(STAMP) ## Check style, types and the layers of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fmt: $(STAMP) ## Format the code and mend what can be mended
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+fuzz: $(FUZZ_STAMP) ## Fuzz every parser; FUZZ_SECONDS=600 for each
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
+
+bench: $(STAMP) ## Measure side by side with other VPNs; BENCH="--rounds 5 ..."
+	@scripts/packages.sh ip ping iperf3 openvpn openssl wg go
+	$(BIN)/python -m bench $(BENCH)
+
+bench-bars: $(STAMP) ## Measure, and fail naming the figures that miss their bar
+	@scripts/packages.sh ip ping iperf3 openvpn openssl wg go
+	$(BIN)/python -m bench --bars $(BENCH)
+
+docs: $(STAMP) ## Write the generated pages of docs/ anew
+	$(BIN)/python -m pqvpn.docs
+
+lock: ## Write requirements/*.txt anew from pyproject.toml; LOCK=--upgrade for new versions
+	scripts/lock.sh $(LOCK)
+
+venv: $(STAMP) ## Make the virtual environment from the locked packages
+
+$(STAMP): requirements/dev.txt pyproject.toml scripts/venv.sh
+	@scripts/venv.sh $(VENV) requirements/dev.txt
+	@touch $@
+
+$(FUZZ_STAMP): requirements/fuzz.txt $(STAMP)
+	@scripts/venv.sh $(VENV) requirements/fuzz.txt
+	@touch $@
+
+clean: ## Remove the environment, caches and results
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf bench/results/*.json bench/results/*.svg
