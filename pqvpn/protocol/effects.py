@@ -114,9 +114,11 @@ class Erase:
 class SendFrame:
     """Seal one packet on a session.
 
-    `kind` is KIND_CONTROL or KIND_KEEPALIVE, `body` what follows the meta. `pad_to` > 0: fill with zeros
-    until exactly `pad_to` bytes follow the meta (path MTU probes only), else the ordinary padding. `to` None:
-    the session's endpoint.
+    `kind` is KIND_CONTROL or KIND_KEEPALIVE, `body` what follows the meta. `pad_to` > 0: fill with zeros until
+    exactly
+    `pad_to` bytes follow the meta (path MTU probes only), else the ordinary padding. `to` None: the session's
+    endpoint,
+    else this address (path challenges and responses), from our address `source`.
     """
 
     slot: int
@@ -124,12 +126,14 @@ class SendFrame:
     body: bytes
     pad_to: int = 0
     to: Address | None = None
+    source: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class MoveEndpoint:
-    """Send the session's packets to another address. `budget`: at most so many bytes until lifted; None: no
-    limit.
+    """Send the session's packets to another address.
+
+    `budget`: bytes that may go there in all, whatever the number of lanes, until it is lifted; None: no limit.
     """
 
     slot: int
