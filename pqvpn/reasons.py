@@ -125,6 +125,14 @@ class Reason(Enum):
         "a process of the node ended unexpectedly and was replaced",
         "nothing now; if it repeats, report it with the log",
     )  # fmt: skip
+    REQUEST_REFUSED = (
+        "node.request_refused",
+        Action.DROP,
+        Who.OPERATOR,
+        os.EX_USAGE,
+        "the node cannot do what was asked",
+        "read the detail",
+    )
     INTERNAL = (
         "node.internal", Action.RETRY, Who.US, os.EX_SOFTWARE,
         "an unexpected error; the part it happened in was abandoned",
@@ -238,8 +246,8 @@ class Reason(Enum):
         "the key is all zeros, which means none",
         "make a random one: openssl rand -base64 32, or remove the setting",
     )  # fmt: skip
-    CONFIG_KEY_FILE = (
-        "config.key_file", Action.SHUTDOWN, Who.OPERATOR, os.EX_CONFIG,
+    CONFIG_FILE = (
+        "config.file", Action.SHUTDOWN, Who.OPERATOR, os.EX_CONFIG,
         "a file named in the configuration cannot be used",
         "check the path, the file and its format",
     )  # fmt: skip
@@ -247,11 +255,6 @@ class Reason(Enum):
         "config.key_mode", Action.SHUTDOWN, Who.OPERATOR, os.EX_CONFIG,
         "a key file or its folder is open to others",
         "tighten it with the command named",
-    )  # fmt: skip
-    CONFIG_CARD = (
-        "config.card", Action.SHUTDOWN, Who.OPERATOR, os.EX_CONFIG,
-        "the card cannot be read or is not valid",
-        "check the file or line, or ask the peer for its card again",
     )  # fmt: skip
     CONFIG_DEGRADED_UNTIL = (
         "config.degraded_until", Action.SHUTDOWN, Who.OPERATOR, os.EX_CONFIG,

@@ -1,0 +1,137 @@
+"""What settings must be to each other: the checks that look at more than one value.
+
+Owns the cross-checks. They run on whatever parsed well, so that they are told together with the errors of single
+values. Asks the kernel one thing, whether an address is this host's; sends nothing.
+"""
+
+import datetime
+import ipaddress
+import socket
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from pqvpn.config.fields import IPAddress, IPNetwork
+from pqvpn.config.findings import Findings, Loc
+from pqvpn.config.schema import NodeSection, PeerSection, TimersSection
+from pqvpn.config.units import format_duration
+from pqvpn.reasons import Reason
+
+
+def check_node(findings: Findings, node: NodeSection) -> None:
+    """Addresses given twice."""
+    seen: dict[IPAddress, int] = {}
+    for index, address in findings.numbered(("node", "addresses"), node.addresses):
+        if (first := seen.setdefault(address.ip, index)) != index:
+            loc = ("node", "addresses", index)
+            findings.add(Reason.CONFIG_DUPLICATE_ADDRESS, loc, f"{address.ip} stands at [{first}] already")
+
+
+def check_peer(findings: Findings, name: str, peer: PeerSection, node: NodeSection, today: datetime.date) -> None:
+    """One peer against this node and the calendar."""
+    loc: Loc = ("peer", name)
+    own = {address.ip for address in node.addresses}
+    for index, network in findings.numbered((*loc, "allowed_ips"), peer.allowed_ips):
+        if network.num_addresses == 1 and network.network_address in own:
+            place = (*loc, "allowed_ips", index)
+            findings.add(Reason.CONFIG_ALLOWED_OWN, place, f"{network.network_address} is in node.addresses")
+    if peer.endpoint is not None and peer.endpoint.ip is not None:
+        ip, port = peer.endpoint.ip, peer.endpoint.port
+        if ip in own:
+            detail = f"{ip} is in node.addresses, inside the tunnel"
+            findings.add(Reason.CONFIG_ENDPOINT_OWN, (*loc, "endpoint"), detail)
+        elif port == node.listen and is_of_this_host(ip):
+            detail = f"{peer.endpoint} is where this node itself listens"
+            findings.add(Reason.CONFIG_ENDPOINT_OWN, (*loc, "endpoint"), detail)
+    _check_degraded(findings, loc, peer, today)
+
+
+def _check_degraded(findings: Findings, loc: Loc, peer: PeerSection, today: datetime.date) -> None:
+    if not peer.allow_degraded:
+        if peer.degraded_until is not None:
+            detail = "it has no effect without allow_degraded"
+            findings.add(Reason.CONFIG_VALUE, (*loc, "degraded_until"), detail, "remove it")
+        return
+    if peer.degraded_until is None:
+        detail = "allow_degraded is given without degraded_until"
+        findings.add(Reason.CONFIG_DEGRADED_UNTIL, (*loc, "allow_degraded"), detail)
+    elif peer.degraded_until < today:
+        detail = f"{peer.degraded_until} is past"
+        findings.add(Reason.CONFIG_DEGRADED_UNTIL, (*loc, "degraded_until"), detail)
+
+
+def is_of_this_host(ip: IPAddress) -> bool:
+    """Whether the kernel would deliver packets for `ip` to this host.
+
+    Connecting a UDP socket sends nothing; towards an own address the kernel chooses that same address as the source.
+    """
+    if ip.is_loopback:
+        return True
+    family = socket.AF_INET if ip.version == 4 else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
+            probe.connect((str(ip), 9))
+            return ipaddress.ip_address(probe.getsockname()[0].partition("%")[0]) == ip
+    except OSError:
+        return False
+
+
+class _Claim(NamedTuple):
+    network: IPNetwork
+    peer: str
+    place: int
+
+
+def check_overlaps(findings: Findings, peers: Mapping[str, PeerSection]) -> None:
+    """Inner addresses claimed by two peers.
+
+    Ranges either nest or are disjoint: in the order of their first address, wider first, everything that holds a range
+    is on the stack when it comes.
+    """
+    claims = [
+        _Claim(network, name, index)
+        for name, peer in peers.items()
+        for index, network in findings.numbered(("peer", name, "allowed_ips"), peer.allowed_ips)
+    ]
+    claims.sort(key=lambda claim: (claim.network.version, int(claim.network.network_address), claim.network.prefixlen))
+    around: list[_Claim] = []
+    for claim in claims:
+        while around and not _holds(around[-1].network, claim.network):
+            around.pop()
+        other = next((wider for wider in reversed(around) if wider.peer != claim.peer), None)
+        if other is not None:
+            detail = f"{claim.network} overlaps {other.network} of peer.{other.peer}.allowed_ips[{other.place}]"
+            findings.add(Reason.CONFIG_ALLOWED_OVERLAP, ("peer", claim.peer, "allowed_ips", claim.place), detail)
+        around.append(claim)
+
+
+def _holds(wider: IPNetwork, network: IPNetwork) -> bool:
+    return wider.version == network.version and network.network_address in wider
+
+
+def check_identities(findings: Findings, ids: Iterable[tuple[str, bytes]], own: bytes | None) -> None:
+    """Peers that are this node, and one identity under two names. `ids`: peer IDs by name; `own`: ours when known."""
+    seen: dict[bytes, str] = {}
+    for name, peer_id in ids:
+        loc = ("peer", name, "card")
+        if peer_id == own:
+            findings.add(Reason.CONFIG_PEER_SELF, loc, "the card is the one of this node")
+        if (first := seen.setdefault(peer_id, name)) != name:
+            findings.add(Reason.CONFIG_PEER_DUPLICATE, loc, f"peer.{first} has the same card")
+
+
+def check_timers(findings: Findings, timers: TimersSection) -> None:
+    """Timers that must not overtake each other."""
+    jitter = timers.rekey_jitter
+    ordered = (
+        ("rekey_after", timers.rekey_after, "rekey_initiator_after", timers.rekey_initiator_after),
+        ("rekey_after + rekey_jitter", timers.rekey_after + jitter, "reject_after", timers.reject_after),
+        ("m1_schedule's last", timers.m1_schedule[-1], "m1_fresh_after", timers.m1_fresh_after),
+        ("m1_fresh_after", timers.m1_fresh_after, "attempt_gives_up", timers.attempt_gives_up),
+        ("m3_schedule's last", timers.m3_schedule[-1], "m3_gives_up", timers.m3_gives_up),
+        ("biscuit_age", timers.biscuit_age, "biscuit_key_rotates", timers.biscuit_key_rotates),
+        ("keepalive", timers.keepalive, "dead", timers.dead),
+    )
+    for lower_name, lower, upper_name, upper in ordered:
+        if lower > upper:
+            detail = f"{lower_name} ({format_duration(lower)}) is more than {upper_name} ({format_duration(upper)})"
+            findings.add(Reason.CONFIG_TIMER, ("timers", upper_name), detail, f"raise {upper_name} or lower the other")

@@ -1,0 +1,197 @@
+"""The sections of the configuration file, and the frozen value that becomes of them.
+
+Owns which settings exist, their kinds, defaults and ranges. Knows nothing of files, of TOML or of how sections depend
+on each other (`checks.py`). A setting without effect in this version is not here, so that it is refused.
+"""
+
+import datetime
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, PlainValidator
+
+from pqvpn.config import paths
+from pqvpn.config.fields import (
+    Addresses,
+    DegradedModes,
+    Endpoint,
+    EndpointField,
+    InterfaceName,
+    IPNetwork,
+    Keepalive,
+    Lanes,
+    Mtu,
+    Name,
+    Networks,
+    PathText,
+    Port,
+    Switch,
+    duration,
+    schedule,
+)
+from pqvpn.crypto.secret import Secret
+from pqvpn.identity.card import Card
+from pqvpn.identity.private_key import IdentityKey
+
+PEERS_HIGHEST = 256  # 3 sessions each fit into the 1024 slots of the core
+
+
+class Section(BaseModel):
+    """A table of the file. `required` names the settings without a default; `load` sees to them."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", hide_input_in_errors=True)
+    required: ClassVar[tuple[str, ...]] = ()
+
+
+class NodeSection(Section):
+    """[node]: this machine's end of the tunnels. `mtu` and `lanes` are None for "auto"."""
+
+    required = ("name", "addresses")
+
+    name: Name = ""
+    listen: Port = 51820
+    interface: InterfaceName = "pqvpn0"
+    addresses: Addresses = ()
+    mtu: Mtu = None
+    lanes: Lanes = None
+    private_key: PathText = paths.IDENTITY_NAME
+    network_key_file: PathText | None = None
+    runtime_dir: PathText | None = None
+
+
+class PeerSection(Section):
+    """[peer.NAME]: another node. `keepalive` in seconds, None: off."""
+
+    required = ("card", "allowed_ips")
+
+    card: PathText = ""
+    id: str | None = None
+    endpoint: EndpointField | None = None
+    allowed_ips: Networks = ()
+    psk_file: PathText | None = None
+    keepalive: Keepalive | None = None
+    trace: bool = False
+    allow_degraded: DegradedModes = ()
+    degraded_until: datetime.date | None = None
+
+
+def _seconds(shortest: float, longest: float) -> PlainValidator:
+    return PlainValidator(duration(shortest, longest))
+
+
+Short = Annotated[float, _seconds(0.01, 60.0)]
+Long = Annotated[float, _seconds(0.1, 600.0)]
+Jitter = Annotated[float, _seconds(0.0, 60.0)]
+Interval = Annotated[float, _seconds(0.1, 86400.0)]
+Schedule = Annotated[tuple[float, ...], PlainValidator(schedule(60.0))]
+
+
+class TimersSection(Section):
+    """[timers]: every time constant of PROTOCOL sections 2 to 5, in seconds; the names and defaults are the core's own.
+
+    The upper limits keep keys from living much longer than the protocol means them to.
+    """
+
+    m1_schedule: Schedule = (0.0, 1.0, 2.0, 4.0)
+    m1_fresh_after: Short = 5.0
+    m1_fresh_jitter: Jitter = 0.333
+    attempt_gives_up: Long = 90.0
+    m3_schedule: Schedule = (0.0, 0.5, 1.0, 2.0)
+    m3_gives_up: Short = 5.0
+    m3_repeat_ack: Short = 0.25
+    biscuit_key_rotates: Long = 120.0
+    biscuit_age: Long = 30.0
+    cookie_secret_rotates: Long = 120.0
+    cookie_kept: Long = 120.0
+    cookie_mode_holds: Short = 1.0
+    epk_seen: Long = 120.0
+    reassembly: Short = 3.0
+    rekey_after: Long = 120.0
+    rekey_initiator_after: Long = 130.0
+    rekey_jitter: Jitter = 5.0
+    reject_after: Long = 180.0
+    replaced_receives: Short = 30.0
+    keepalive: Short = 10.0
+    dead: Short = 15.0
+    path_validation: Short = 3.0
+    rtt_interval: Interval = 5.0
+    mtu_probe_timeout: Short = 1.0
+    mtu_confirm_interval: Interval = 5.0
+    mtu_raise_interval: Interval = 600.0
+    degraded_warning: Interval = 60.0
+
+
+class LogSection(Section):
+    """[log]: what the node writes to stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "text"] = "json"
+
+
+class SecuritySection(Section):
+    """[security]: `on_crypto_failure` has one value; the way out is opt-in per peer (PROTOCOL section 8)."""
+
+    on_crypto_failure: Literal["closed"] = "closed"
+
+
+class OffloadSection(Section):
+    """[offload]: "off" keeps the node from probing for a kernel feature, so that the slower path is taken."""
+
+    tun_tso: Switch = "auto"
+    tun_uso: Switch = "auto"
+    udp_gso: Switch = "auto"
+    udp_gro: Switch = "auto"
+    steering: Switch = "auto"
+
+
+SECTIONS: dict[str, type[Section]] = {
+    "node": NodeSection,
+    "timers": TimersSection,
+    "log": LogSection,
+    "security": SecuritySection,
+    "offload": OffloadSection,
+}
+RESERVED = ("restart", "health", "breakers", "telemetry", "crash_reports")  # may stand there, empty
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A configured peer with its card and keys read. `keepalive` in seconds; `id` is its peer ID, 32 bytes."""
+
+    name: str
+    id: bytes
+    card: Card
+    endpoint: Endpoint | None
+    allowed_ips: tuple[IPNetwork, ...]
+    psk: Secret | None
+    keepalive: float | None
+    trace: bool
+    allow_degraded: bool
+    degraded_until: datetime.date | None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """Everything one node is configured with, validated as a whole. `path` is the file's real path; `card` our own."""
+
+    path: Path
+    node: NodeSection
+    peers: tuple[Peer, ...]
+    timers: TimersSection
+    log: LogSection
+    security: SecuritySection
+    offload: OffloadSection
+    identity: IdentityKey
+    card: Card
+    network_key: Secret | None
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the configuration, where relative paths start."""
+        return self.path.parent
+
+    @property
+    def runtime_folder(self) -> Path:
+        """The folder of control socket and pid file."""
+        return paths.runtime_folder(self.path, self.node.runtime_dir)
