@@ -76,8 +76,8 @@ def write_m1(
 ) -> Attempt | DropReason:
     """M1 to `remote`, or M1c when `card` (ours, 1256 bytes) is given. `pay.policy` is set from `remote`.
 
-    `taken`: indices of ours that sidi must not have. A drop (DECAPSULATION) means that the peer's card holds a key to
-    which nothing can be encapsulated. Raises ValueError on an M1c with a psk or another policy than full: it has neither.
+    `taken`: indices of ours that sidi must not have. A drop (DECAPSULATION) means that the peer's card holds a key
+    to which nothing can be encapsulated. Raises ValueError on an M1c with a psk or a policy other than full.
     """
     if card is not None and (remote.psk is not None or remote.policy != POLICY_FULL):
         raise ValueError("M1c has neither a psk nor a policy other than full")

@@ -197,18 +197,16 @@ def write_m2(
     content = Biscuit(no, m1.remote.peer_id, transcript, int(now), params)
     bound = biscuits.associated_data(local.peer_id, m1.sidi, sidr, origin)
     biscuit = biscuits.seal(biscuit_key, randomness.nonce(), content, bound)
-    conf_r, _ = _confirm(transcript, biscuit, params)
+    conf_r = _confirm(transcript, biscuit, params)
     body = handshake.M2(sidr, ct_e, ct_i_enc, biscuit, conf_r).encode()
     return M2Written(datagrams.split(Msg.M2, m1.sidi, randomness.message_id(), body, mac_key), sidr)
 
 
-def _confirm(transcript: Transcript, biscuit: bytes, params: Params) -> tuple[bytes, bytes]:
-    """The steps that M2's writer does and M3's reader repeats: (conf_r, k6)."""
+def _confirm(transcript: Transcript, biscuit: bytes, params: Params) -> bytes:
+    """conf_r: what M2's writer makes and M3's reader makes again, the same message both times, so k5 seals one."""
     transcript.mix(Tag.BISCUIT, biscuit)
     k5 = transcript.key(labels.KEY_5, b"")
-    conf_r = aead.seal(k5, params.encode(), transcript.h)  # the same message both times, so k5 seals one
-    transcript.mix(Tag.CONF_R, conf_r)
-    return conf_r, transcript.key(labels.KEY_6, b"")
+    return aead.seal(k5, params.encode(), transcript.h)
 
 
 def read_m3(
@@ -229,7 +227,8 @@ def read_m3(
     if isinstance(kept, DropReason):
         return kept
     transcript = kept.transcript.copy()
-    _, k6 = _confirm(transcript, m3.biscuit, kept.params)
+    transcript.mix(Tag.CONF_R, _confirm(transcript, m3.biscuit, kept.params))
+    k6 = transcript.key(labels.KEY_6, b"")
     transcript.mix(Tag.HEADER, handshake.transcript_header(Msg.M3, sidr))
     try:
         trace_id = aead.unseal(k6, m3.conf_i, transcript.h)
