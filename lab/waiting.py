@@ -1,0 +1,30 @@
+"""Waiting for something to become true, with a limit and a reason when it does not."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class WaitTimeoutError(AssertionError):
+    """What was awaited did not come true in time; says what, and what was seen last."""
+
+
+def wait_for(what: str, probe: Callable[[], T], timeout: float = 10.0, interval: float = 0.01) -> T:
+    """Call `probe` until it returns something true, and return that.
+
+    `timeout` and `interval` are seconds. OSError of the probe counts as "not yet" (a control socket that does not
+    exist so far). Raises WaitTimeoutError with `what` and the last value or error.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            seen: object = (value := probe())
+            if value:
+                return value
+        except OSError as error:
+            seen = error
+        if time.monotonic() >= deadline:
+            raise WaitTimeoutError(f"waited {timeout:g} s for {what}; last seen: {seen!r}")
+        time.sleep(interval)
