@@ -93,3 +93,62 @@ class Problem(Fact):
     detail: str = ""
     peer: str = ""
     session_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigurationApplied(Fact):
+    """A reload took effect. `restart_needed`: settings that changed but are read at start only."""
+
+    event = "config.applied"
+    changes: str
+    restart_needed: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigurationRefused(Fact):
+    """A reload was refused; nothing changed."""
+
+    event = "config.refused"
+    level = "warning"
+    reason: Reason
+    errors: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStarted(Fact):
+    """The node answers and its interface is up."""
+
+    event = "node.started"
+    interface: str
+    listen: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStopped(Fact):
+    """The node ended on purpose. `cause`: signal or request."""
+
+    event = "node.stopped"
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChildEnded(Fact):
+    """A process of the node ended unexpectedly. `status`: exit code, or the signal's name."""
+
+    event = "process.ended"
+    level = "error"
+    process: str
+    pid: int
+    status: str
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class ChildStarted(Fact):
+    """A process of the node was started; `restarts` counts the times it had ended before."""
+
+    event = "process.started"
+    process: str
+    pid: int
+    restarts: int

@@ -147,7 +147,7 @@ class Interface:
             _change_guard(self._netlink, verb, prefix, self._metric, self._table(network))
 
     def _rules(self, prefixes: frozenset[str]) -> None:
-        wanted = frozenset(AF_INET6 if ":" in p else AF_INET for p in prefixes if p.endswith("/0"))
+        wanted: frozenset[int] = frozenset(AF_INET6 if ":" in p else AF_INET for p in prefixes if p.endswith("/0"))
         for family in wanted - self._defaults:
             _change_rules(self._netlink, "add", family, self._mark)
         for family in self._defaults - wanted:

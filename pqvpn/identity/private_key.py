@@ -51,6 +51,11 @@ class IdentityKey:
         """The bytes of the key file."""
         return Secret(armour(KEY_LABEL, self._seed.expose() + self._master.expose()).encode("ascii"))
 
+    @property
+    def seed(self) -> Secret:
+        """The X-Wing seed, 32 bytes."""
+        return self._seed
+
     def mldsa65_seed(self) -> Secret:
         """The seed of the ML-DSA-65 key that signs discovery records, 32 bytes."""
         return Secret(kdf.expand(self._master.expose(), labels.SIG_MLDSA65, SEED_SIZE))

@@ -1,0 +1,51 @@
+"""Entry of the control process: `python -m pqvpn.control FD`, with the supervisor's link at descriptor FD.
+
+Owns the order of first things: read the start message, give privileges up, then serve. Imported modules are complete before
+the first byte from the network is read.
+"""
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+import sys
+
+from pqvpn.control import supervision
+from pqvpn.control.process import ControlProcess
+from pqvpn.errors import PqvpnError
+from pqvpn.facts import Problem
+from pqvpn.host import privileges
+from pqvpn.reasons import Reason
+from pqvpn.telemetry import jsonlog
+
+
+def main() -> int:
+    """Serve until told to end; returns the exit code."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
+    link = socket.socket(fileno=int(sys.argv[1]))
+    start, _ = supervision.receive_as_control(link)
+    if not isinstance(start, supervision.ControlStart):
+        return os.EX_PROTOCOL
+    privileges.confine(start.supervisor_pid)
+    jsonlog.set_up("control", start.log_level, text=start.log_text or None, debug=start.debug)
+    gc.freeze()
+    try:
+        asyncio.run(_serve(start, link))
+    except PqvpnError as error:
+        jsonlog.publish(Problem(error.reason, "control", error.detail))
+        return error.exit_code
+    except Exception as error:  # noqa: BLE001 - the process's boundary: told by type, never by text, then restarted
+        jsonlog.publish(Problem(Reason.INTERNAL, "control", type(error).__name__))
+        return os.EX_SOFTWARE
+    return os.EX_OK
+
+
+async def _serve(start: supervision.ControlStart, link: socket.socket) -> None:
+    await ControlProcess(start, link, jsonlog.publish).run()
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stderr.flush()
+    os._exit(code)  # a look-up that hangs in a thread must not keep the process

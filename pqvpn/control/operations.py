@@ -1,0 +1,125 @@
+"""What an operator can ask a running node for: status, reload, reconnect, down.
+
+Owns the operations of the control socket and the requests that wait for the supervisor's answer. Knows no protocol.
+"""
+
+import asyncio
+import socket
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from pqvpn import __version__
+from pqvpn.control import status, supervision
+from pqvpn.control.api import Api, RequestRefusedError
+from pqvpn.control.supervision import Configure, ErrorInfo, Processes, ReloadRefused
+from pqvpn.dataplane.events import Offloads
+from pqvpn.errors import PqvpnError
+from pqvpn.facts import ConfigurationApplied, ConfigurationRefused
+from pqvpn.host.clock import now
+from pqvpn.identity import peer_id
+from pqvpn.reasons import Reason
+
+if TYPE_CHECKING:
+    from pqvpn.control.process import ControlProcess
+
+_RELOAD_LIMIT = 20.0
+
+
+class Operations:
+    """The operations on one control process."""
+
+    def __init__(self, process: "ControlProcess") -> None:
+        self._process = process
+        self._processes = Processes((), {})
+        self._requests = count(1)
+        self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._api: Api | None = None
+
+    async def start(self, listener: socket.socket) -> None:
+        """Answer on the listening socket."""
+        operations = {"status": self.status, "reload": self.reload, "reconnect": self.reconnect, "down": self.down}
+        self._api = Api(listener, operations)
+        await self._api.start()
+
+    def close(self) -> None:
+        """Answer no more."""
+        if self._api:
+            self._api.close()
+
+    async def status(self, _: dict[str, Any]) -> dict[str, Any]:
+        """Everything that `pqvpn status` shows."""
+        process, time = self._process, now()
+        views = process.core.peers(time)
+        slots = process.slots()
+        offloads = next(iter(process.lanes.offloads.values()), process.start.offloads or Offloads())
+        return {
+            "version": __version__,
+            "node": status.node(process.start, self._processes, offloads, process.failed_tests, views, time),
+            "processes": status.process_list(self._processes, time),
+            "peers": [
+                status.peer(
+                    view, process.peers[view.peer_id].allowed_ips, process.traffic, slots.get(view.peer_id, []), time
+                )
+                for view in views
+            ],
+            "drops": status.drops(process.counters.drops(), process.core.drops),
+        }
+
+    async def reload(self, _: dict[str, Any]) -> dict[str, Any]:
+        """Have the configuration file read again and applied; nothing changes when it has errors."""
+        request = next(self._requests)
+        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._waiting[request] = answer
+        supervision.send(self._process.link, supervision.ReloadRequested(request))
+        try:
+            return await asyncio.wait_for(answer, _RELOAD_LIMIT)
+        finally:
+            self._waiting.pop(request, None)
+
+    async def reconnect(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Begin a handshake with the peer named, whatever its state."""
+        name = str(request.get("peer", ""))
+        process = self._process
+        for peer, spec in process.peers.items():
+            if name in (spec.name, peer_id.to_text(peer)):
+                process.do(lambda: process.core.want_session(peer, now()))  # noqa: B023 - called at once
+                process.resolver.look_again(peer)
+                return {"peer": spec.name}
+        raise PqvpnError(Reason.REQUEST_REFUSED, f"no peer {name[:64]!r} is configured")
+
+    async def down(self, _: dict[str, Any]) -> dict[str, Any]:
+        """End the node."""
+        supervision.send(self._process.link, supervision.StopRequested())
+        return {"pid": self._process.start.supervisor_pid}
+
+    def from_supervisor(self, message: supervision.ToControl) -> None:
+        """Take the supervisor's news and its answers to requests."""
+        match message:
+            case Processes():
+                self._processes = message
+            case Configure(request, peers, changes, restart_needed):
+                self._process.configure(peers)
+                self._process.publish(ConfigurationApplied(", ".join(changes), ", ".join(restart_needed)))
+                self._answer(request, {"changes": list(changes), "restart_needed": list(restart_needed)})
+            case ReloadRefused(request, errors):
+                self._process.publish(ConfigurationRefused(Reason.CONFIG_VALUE, len(errors)))
+                self._refuse(request, errors)
+            case _:
+                pass
+
+    def _answer(self, request: int, result: dict[str, Any]) -> None:
+        waiting = self._waiting.get(request)
+        if waiting and not waiting.done():
+            waiting.set_result(result)
+
+    def _refuse(self, request: int, errors: tuple[ErrorInfo, ...]) -> None:
+        waiting = self._waiting.get(request)
+        if waiting and not waiting.done():
+            waiting.set_exception(
+                RequestRefusedError(
+                    [
+                        {"code": e.code, "text": e.text, "detail": e.detail, "place": e.place, "remedy": e.remedy}
+                        for e in errors
+                    ]
+                )
+            )

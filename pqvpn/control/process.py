@@ -1,0 +1,276 @@
+"""The control process: sockets, clock and lanes on one side, the pure core on the other.
+
+Owns the driver: what comes in is handed to the core, the effects that come out are carried out. Decides nothing about
+peers or keys. A datagram that makes the core fail is abandoned and told; the process goes on.
+"""
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from pqvpn.control import operations, supervision
+from pqvpn.control.lanes import Lanes
+from pqvpn.control.resolver import Resolver, literal
+from pqvpn.control.supervision import ControlStart, PeerSpec
+from pqvpn.control.traffic import Traffic
+from pqvpn.crypto import selftest
+from pqvpn.crypto.secret import Secret
+from pqvpn.dataplane import events
+from pqvpn.dataplane.counters import Counters
+from pqvpn.drops import DropReason
+from pqvpn.facts import FactHook, Problem
+from pqvpn.host import datagrams
+from pqvpn.host.clock import now
+from pqvpn.protocol import effects
+from pqvpn.protocol.core import Core
+from pqvpn.protocol.effects import Activity, Effect
+from pqvpn.protocol.settings import NodeSettings, PeerSettings
+from pqvpn.reasons import Reason
+from pqvpn.wire.address import Address
+
+TICK = 0.25
+"""Seconds between two readings of the lanes' counters."""
+_SAMPLE_EVERY = 4
+_BATCH = 64
+"""Datagrams read in one go, so that a flood does not starve the timers."""
+
+
+class ControlProcess:
+    """One node's control. `link` leads to the supervisor, `publish` takes facts."""
+
+    def __init__(self, start: ControlStart, link: socket.socket, publish: FactHook) -> None:
+        self.start = start
+        self.link = link
+        self.publish = publish
+        self.ended = asyncio.Event()
+        self.failed_tests = selftest.failures()
+        self.counters = Counters(start.counters)
+        self.udp = socket.socket(fileno=start.udp)
+        self.lanes = Lanes([socket.socket(fileno=fd) for fd in start.lane_links], self.counters, self._event)
+        self.traffic = Traffic(self.counters)
+        self.resolver = Resolver(self._resolved, publish)
+        self.core = Core(_node_settings(start, self.failed_tests), os.urandom, now())
+        self.peers: dict[bytes, PeerSpec] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._ticks = 0
+        self._send_failure = ""
+
+    async def run(self) -> None:
+        """Serve until the supervisor says `Shutdown` or goes away."""
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: self._failed("control", context.get("exception")))
+        if self.failed_tests:
+            self.publish(Problem(Reason.SELF_TEST_FAILED, "crypto", ", ".join(self.failed_tests)))
+        self.configure(self.start.peers)
+        loop.add_reader(self.udp, self._readable)
+        self.link.setblocking(False)
+        loop.add_reader(self.link, self._from_supervisor)
+        if self.start.restarted:
+            self.lanes.ask_for_report()
+        api = operations.Operations(self)
+        await api.start(socket.socket(fileno=self.start.api))
+        supervision.send(self.link, supervision.ControlReady())
+        self.operations = api
+        ticker = asyncio.create_task(self._tick(), name="tick")
+        await self.ended.wait()
+        ticker.cancel()
+        api.close()
+        self.resolver.close()
+        self.do(lambda: self.core.close(now()))
+        self.lanes.close()
+
+    # -- inputs ------------------------------------------------------------------------------------------------------
+
+    def configure(self, peers: tuple[PeerSpec, ...]) -> None:
+        """Apply the complete set of peers at once."""
+        self.peers = {p.peer_id: p for p in peers}
+        self.lanes.configure({p.peer_id: p.allowed_ips for p in peers})
+        self.do(lambda: self.core.set_peers(tuple(_peer_settings(p) for p in peers), now()))
+        self.resolver.configure({p.peer_id: p.endpoints for p in peers}, {p.peer_id: p.name for p in peers})
+
+    def do(self, decide: Callable[[], list[Effect]]) -> None:
+        """Let the core decide and carry its effects out. The boundary of this plane: what fails is told and abandoned."""
+        try:
+            for effect in decide():
+                self._carry_out(effect)
+        except Exception as error:  # noqa: BLE001 - the boundary: one input must not end the process
+            self._failed("core", error)
+        self._arm()
+
+    def _readable(self) -> None:
+        for _ in range(_BATCH):
+            try:
+                received = datagrams.receive(self.udp)
+            except OSError as error:
+                self._failed("udp", error)
+                return
+            if received is None:
+                return
+            data, source, local = received
+            self.do(lambda: self.core.receive(data, source, local, now()))  # noqa: B023 - called at once
+
+    def _event(self, lane: int, event: events.Event) -> None:
+        match event:
+            case events.FirstAuthenticated(slot):
+                self.do(lambda: self.core.first_authenticated(slot, now()))
+            case events.Roamed(slot, source, local, received):
+                self.do(lambda: self.core.roamed(slot, source, local, received, now()))
+            case events.ControlFrame(slot, body, source, local):
+                self.do(lambda: self.core.control_frame(slot, body, source, local, now()))
+            case events.WantSession(number):
+                peer = self.lanes.peer_id(number)
+                if peer is not None:
+                    self.do(lambda: self.core.want_session(peer, now()))
+            case events.KeysWorn(slot):
+                self.do(lambda: self.core.worn(slot, now()))
+            case events.StrayDatagram(datagram, source, local):
+                self.do(lambda: self.core.receive(datagram, source, local, now()))
+            case events.Holding(_, sessions):
+                self._adopt(lane, sessions)
+            case events.LaneFault(_, where, count):
+                self.publish(Problem(Reason.INTERNAL, f"lane-{lane}", f"{where} ({count} times)"))
+
+    def _adopt(self, lane: int, held: tuple[events.Held, ...]) -> None:
+        life = self.start.timers.reject_after
+        found = [replace(s, derived_at=s.expires_at - life) for s in self.lanes.adopt(lane, held)]
+        if found:
+            self.do(lambda: self.core.adopt(tuple(found), now()))
+        self.lanes.bring_up_to_date(lane)
+
+    def _resolved(self, peer: bytes, addresses: tuple[Address, ...]) -> None:
+        self.do(lambda: self.core.set_endpoints(peer, addresses, now()))
+
+    def _from_supervisor(self) -> None:
+        try:
+            message, descriptor = supervision.receive_as_control(self.link)
+        except BlockingIOError:
+            return
+        except (EOFError, OSError):
+            self.ended.set()
+            asyncio.get_running_loop().remove_reader(self.link)
+            return
+        match message:
+            case supervision.LaneReplaced(lane) if descriptor is not None:
+                self._lane_replaced(lane, socket.socket(fileno=descriptor))
+            case supervision.Shutdown():
+                self.ended.set()
+            case _:
+                self.operations.from_supervisor(message)
+
+    def _lane_replaced(self, lane: int, end: socket.socket) -> None:
+        for entry in self.lanes.replace(lane, end):
+            slot = entry.session.slot
+            self.do(lambda: self.core.lost(slot, now()))  # noqa: B023 - called at once
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK)
+            self._ticks += 1
+            for slot, entry in list(self.lanes.book.items()):
+                seen = self.counters.activity(slot, entry.session.session_id)
+                activity = Activity(
+                    received=seen.last_received_any,
+                    data_received=seen.last_received_data,
+                    sent=seen.last_sent_any,
+                    data_sent=seen.last_sent_data,
+                )
+                self.do(lambda: self.core.observe(slot, activity, now()))  # noqa: B023 - called at once
+            if self._ticks % _SAMPLE_EVERY == 0:
+                self.traffic.sample(now(), self.slots())
+
+    def slots(self) -> dict[bytes, list[tuple[int, bytes]]]:
+        """(slot, session ID) of every installed session by peer."""
+        found: dict[bytes, list[tuple[int, bytes]]] = {peer: [] for peer in self.peers}
+        for slot, entry in self.lanes.book.items():
+            found.setdefault(entry.session.peer_id, []).append((slot, entry.session.session_id))
+        return found
+
+    # -- effects -----------------------------------------------------------------------------------------------------
+
+    def _carry_out(self, effect: Effect) -> None:
+        match effect:
+            case effects.Transmit(datagram, to, source):
+                self._transmit(datagram, to, source)
+            case effects.Install():
+                self.lanes.install(effect)
+            case effects.SelectForSending():
+                self.lanes.select(effect)
+            case effects.Erase(slot, _):
+                self._erase(slot)
+            case effects.SendFrame():
+                self.lanes.send_frame(effect)
+            case effects.MoveEndpoint():
+                self.lanes.move(effect)
+            case effects.SetPathMtu():
+                self.lanes.set_path_mtu(effect)
+            case effects.Tell(fact):
+                self.publish(fact)
+
+    def _transmit(self, datagram: bytes, to: Address, source: bytes | None) -> None:
+        try:
+            datagrams.send(self.udp, datagram, to, source)
+        except OSError as error:
+            self.core.drops[DropReason.UDP_SEND] += 1
+            failure = f"{to}: {os.strerror(error.errno or 0)}"
+            if failure != self._send_failure:  # once a cause, not once a retry
+                self.publish(Problem(Reason.NO_ROUTE_OUT, "udp", failure))
+            self._send_failure = failure
+
+    def _erase(self, slot: int) -> None:
+        entry = self.lanes.book.get(slot)
+        if entry:
+            self.traffic.ended(entry.session.peer_id, slot, entry.session.session_id)
+        self.lanes.erase(slot)
+
+    def _arm(self) -> None:
+        deadline = self.core.deadline()
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        if deadline is not None:
+            delay = max(0.0, deadline - now())
+            self._timer = asyncio.get_running_loop().call_later(delay, self._due)
+
+    def _due(self) -> None:
+        self._timer = None
+        self.do(lambda: self.core.tick(now()))
+
+    def _failed(self, component: str, error: Any) -> None:
+        if isinstance(error, BaseException):
+            trace = error.__traceback__
+            while trace and trace.tb_next:
+                trace = trace.tb_next
+            place = f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}" if trace else ""
+            self.publish(Problem(Reason.INTERNAL, component, f"{type(error).__name__} at {place}"))
+
+
+def _node_settings(start: ControlStart, failed: tuple[str, ...]) -> NodeSettings:
+    return NodeSettings(
+        peer_id=start.peer_id,
+        seed=Secret(start.seed),
+        network_key=Secret(start.network_key) if start.network_key else None,
+        lanes=start.lanes,
+        mtu=start.mtu,
+        aeads=selftest.usable_aeads(failed),
+        prefer_chacha=not start.aes_instructions,
+        handshakes=selftest.handshakes_possible(failed),
+        boot_id=start.boot_id,
+        timers=start.timers,
+    )
+
+
+def _peer_settings(spec: PeerSpec) -> PeerSettings:
+    return PeerSettings(
+        peer_id=spec.peer_id,
+        name=spec.name,
+        public_key=spec.public_key,
+        psk=Secret(spec.psk) if spec.psk else None,
+        endpoints=tuple(a for a in map(literal, spec.endpoints) if a),
+        keepalive=spec.keepalive,
+        trace=spec.trace,
+        allow_degraded=spec.allow_degraded,
+        degraded_until=spec.degraded_until,
+    )

@@ -1,0 +1,119 @@
+"""Endpoints: "host:port" as configured becomes addresses, and stays resolved.
+
+Owns look-ups, their retries and the last known good answer. A failure is never fatal: the old addresses stay, the failure is
+told once, and the look-up is repeated with exponential backoff and full jitter. Knows nothing of handshakes.
+"""
+
+import asyncio
+import ipaddress
+import random
+import socket
+from collections.abc import Callable, Mapping
+
+from pqvpn.facts import FactHook, Problem
+from pqvpn.reasons import Reason
+from pqvpn.wire.address import Address
+
+REFRESH = 300.0
+"""Seconds after which a name is looked up again although all is well (dynamic DNS)."""
+_FIRST_RETRY = 1.0
+_LAST_RETRY = 60.0
+_TIMEOUT = 10.0
+_MAX_ADDRESSES = 8
+
+AddressHook = Callable[[bytes, tuple[Address, ...]], None]
+
+
+def split(endpoint: str) -> tuple[str, int]:
+    """Host and port of "host:port" or "[v6]:port"; the configuration has checked the form."""
+    host, _, port = endpoint.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def literal(endpoint: str) -> Address | None:
+    """The address, when `endpoint` needs no look-up."""
+    host, port = split(endpoint)
+    try:
+        return Address(ipaddress.ip_address(host).packed, port)
+    except ValueError:
+        return None
+
+
+class Resolver:
+    """One task for each peer that has names among its endpoints. `on_addresses` gets every change, best address first."""
+
+    def __init__(self, on_addresses: AddressHook, publish: FactHook) -> None:
+        self._on_addresses = on_addresses
+        self._publish = publish
+        self._tasks: dict[bytes, tuple[tuple[str, ...], asyncio.Task[None]]] = {}
+        self._again: dict[bytes, asyncio.Event] = {}
+
+    def configure(self, endpoints: Mapping[bytes, tuple[str, ...]], names: Mapping[bytes, str]) -> None:
+        """Keep these peers' endpoints (complete) resolved; unchanged ones are left alone."""
+        for peer in [p for p, (old, _) in self._tasks.items() if endpoints.get(p) != old]:
+            self._tasks.pop(peer)[1].cancel()
+        for peer, wanted in endpoints.items():
+            if peer in self._tasks or all(literal(e) for e in wanted):
+                continue
+            self._again[peer] = asyncio.Event()
+            task = asyncio.create_task(self._keep(peer, wanted, names[peer]), name=f"resolve {names[peer]}")
+            self._tasks[peer] = (wanted, task)
+
+    def look_again(self, peer: bytes) -> None:
+        """Look the peer's names up soon: its handshake does not get through."""
+        if peer in self._again:
+            self._again[peer].set()
+
+    def close(self) -> None:
+        """Stop all look-ups."""
+        for _, task in self._tasks.values():
+            task.cancel()
+        self._tasks.clear()
+
+    async def _keep(self, peer: bytes, endpoints: tuple[str, ...], name: str) -> None:
+        known: tuple[Address, ...] = ()
+        retry = _FIRST_RETRY
+        failing = ""
+        while True:
+            found, failures = await _look_up(endpoints)
+            if found and found != known:
+                known = found
+                self._on_addresses(peer, found)
+            if failures and failures != failing:
+                self._publish(Problem(Reason.DNS_FAILED, "resolver", failures, name))
+            failing = failures
+            retry = min(retry * 2, _LAST_RETRY) if failures else _FIRST_RETRY
+            # not for secrecy: the jitter keeps many nodes from asking at once
+            await self._wait(peer, random.uniform(0.1, retry) if failures else REFRESH)  # noqa: S311
+
+    async def _wait(self, peer: bytes, seconds: float) -> None:
+        again = self._again[peer]
+        try:
+            async with asyncio.timeout(seconds):
+                await again.wait()
+                await asyncio.sleep(_FIRST_RETRY)
+        except TimeoutError:
+            pass
+        again.clear()
+
+
+async def _look_up(endpoints: tuple[str, ...]) -> tuple[tuple[Address, ...], str]:
+    found: dict[Address, None] = {}
+    failures = []
+    for endpoint in endpoints:
+        address = literal(endpoint)
+        if address:
+            found[address] = None
+            continue
+        host, port = split(endpoint)
+        try:
+            async with asyncio.timeout(_TIMEOUT):
+                answers = await asyncio.get_running_loop().getaddrinfo(
+                    host, port, type=socket.SOCK_DGRAM, flags=socket.AI_ADDRCONFIG
+                )
+        except (OSError, UnicodeError, TimeoutError) as error:
+            failures.append(f"{host}: {getattr(error, 'strerror', None) or type(error).__name__}")
+            continue
+        for answer in answers:
+            found[Address(ipaddress.ip_address(str(answer[4][0]).partition("%")[0]).packed, port)] = None
+    return tuple(found)[:_MAX_ADDRESSES], "; ".join(failures)

@@ -1,0 +1,193 @@
+"""What the supervisor and control tell each other, as frozen types.
+
+Owns the records and their encoding (one msgpack message in one SOCK_SEQPACKET datagram; `LaneReplaced` carries a descriptor
+beside it). Knows nothing of what either side does with them. Times are seconds of CLOCK_BOOTTIME.
+"""
+
+import os
+import socket
+
+import msgspec
+
+from pqvpn.dataplane.events import Offloads
+from pqvpn.protocol.settings import Timers
+
+_INLINE = 100_000
+"""Longer messages (1000 peers take about 1.4 MB) pass in a memfd: the default socket buffer holds 208 KiB."""
+_IN_MEMFD = b"\xc1"  # never the first byte of a msgpack message
+
+
+class _Message(msgspec.Struct, frozen=True, tag=True):
+    def __repr__(self) -> str:
+        """Only the name: several messages carry keys."""
+        return type(self).__name__
+
+
+class PeerSpec(_Message, frozen=True):
+    """One configured peer. `endpoints` are "host:port" as configured; names are resolved by control."""
+
+    peer_id: bytes
+    name: str
+    public_key: bytes
+    psk: bytes | None
+    endpoints: tuple[str, ...]
+    allowed_ips: tuple[str, ...]
+    keepalive: float | None
+    trace: bool
+    allow_degraded: bool
+    degraded_until: float | None
+
+
+class ErrorInfo(_Message, frozen=True):
+    """A PqvpnError in transit; the fields of the control socket's error object."""
+
+    code: str
+    text: str
+    detail: str
+    place: str
+    remedy: str
+
+
+class ProcessInfo(_Message, frozen=True):
+    """One process of the node as `status` shows it."""
+
+    component: str
+    pid: int
+    restarts: int
+    started_at: float
+
+
+class ControlStart(_Message, frozen=True):
+    """Everything control needs; the first message. Descriptors are inherited and named by number."""
+
+    name: str
+    peer_id: bytes
+    seed: bytes  # X-Wing seed, 32
+    network_key: bytes | None
+    boot_id: bytes
+    peers: tuple[PeerSpec, ...]
+    timers: Timers
+    lanes: int
+    mtu: int
+    interface: str
+    addresses: tuple[str, ...]
+    listen: int
+    log_level: str
+    log_text: bool
+    debug: bool
+    aes_instructions: bool  # the processor has AES instructions
+    udp: int  # socket 0 of the port: handshakes
+    ipv6: bool  # the UDP socket is AF_INET6 (dual stack), else AF_INET
+    api: int  # listening unix socket
+    counters: int  # memfd
+    lane_links: tuple[int, ...]  # SOCK_SEQPACKET to each lane
+    offloads: Offloads
+    supervisor_pid: int
+    started_at: float  # of the node
+    restarted: bool  # lanes may hold sessions of an earlier control
+
+
+class Configure(_Message, frozen=True):
+    """The peers after a reload, complete; control answers `request` on the control socket when it is done."""
+
+    request: int
+    peers: tuple[PeerSpec, ...]
+    changes: tuple[str, ...]
+    restart_needed: tuple[str, ...]
+
+
+class ReloadRefused(_Message, frozen=True):
+    """The configuration file has errors; nothing was changed."""
+
+    request: int
+    errors: tuple[ErrorInfo, ...]
+
+
+class LaneReplaced(_Message, frozen=True):
+    """A lane died and another took its place; the new link's descriptor comes with this message."""
+
+    lane: int
+
+
+class Processes(_Message, frozen=True):
+    """The node's processes now, and what start-up cost (`parts`: seconds by name)."""
+
+    processes: tuple[ProcessInfo, ...]
+    parts: dict[str, float]
+
+
+class Shutdown(_Message, frozen=True):
+    """Say goodbye to the peers and end."""
+
+
+class ControlReady(_Message, frozen=True):
+    """Control answers handshakes and the control socket."""
+
+
+class ReloadRequested(_Message, frozen=True):
+    """An operator wants the configuration file read again."""
+
+    request: int
+
+
+class StopRequested(_Message, frozen=True):
+    """An operator wants the node to end."""
+
+
+ToControl = ControlStart | Configure | ReloadRefused | LaneReplaced | Processes | Shutdown
+ToSupervisor = ControlReady | ReloadRequested | StopRequested
+
+_encoder = msgspec.msgpack.Encoder()
+_to_control: msgspec.msgpack.Decoder[ToControl] = msgspec.msgpack.Decoder(ToControl)
+_to_supervisor: msgspec.msgpack.Decoder[ToSupervisor] = msgspec.msgpack.Decoder(ToSupervisor)
+
+
+def link() -> tuple[socket.socket, socket.socket]:
+    """A connected pair for this link: (supervisor's end, control's end)."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def send(end: socket.socket, message: ToControl | ToSupervisor, descriptor: int | None = None) -> None:
+    """Put one message on the link, with at most one descriptor. Raises OSError when the other end is gone or full."""
+    data = _encoder.encode(message)
+    if len(data) > _INLINE:
+        memory = _spill(data)
+        try:
+            socket.send_fds(end, [_IN_MEMFD], [memory])
+        finally:
+            os.close(memory)
+    elif descriptor is not None:
+        socket.send_fds(end, [data], [descriptor])
+    else:
+        end.send(data)
+
+
+def receive_as_control(end: socket.socket) -> tuple[ToControl, int | None]:
+    """The next message and the descriptor that came with it. Raises EOFError when the supervisor is gone."""
+    data, descriptors, _, _ = socket.recv_fds(end, _INLINE, 1)
+    if not data:
+        raise EOFError("the supervisor closed the link")
+    if data == _IN_MEMFD:
+        return _to_control.decode(_unspill(descriptors[0])), None
+    return _to_control.decode(data), descriptors[0] if descriptors else None
+
+
+def receive_as_supervisor(end: socket.socket) -> ToSupervisor:
+    """The next message. Raises EOFError when control is gone, `msgspec.DecodeError` when it is something else."""
+    data = end.recv(_INLINE)
+    if not data:
+        raise EOFError("control closed the link")
+    return _to_supervisor.decode(data)
+
+
+def _spill(data: bytes) -> int:
+    memory = os.memfd_create("pqvpn-message", os.MFD_CLOEXEC)
+    with open(memory, "wb", closefd=False) as file:
+        file.write(data)
+    return memory
+
+
+def _unspill(memory: int) -> bytes:
+    with open(memory, "rb") as file:
+        file.seek(0)
+        return file.read()

@@ -1,0 +1,8 @@
+"""A node: configuration becomes descriptors, an interface and supervised processes.
+
+`run` is a node's whole life in the foreground, `clean` removes what a killed one left behind.
+"""
+
+from pqvpn.node.lifecycle import clean, run
+
+__all__ = ["clean", "run"]

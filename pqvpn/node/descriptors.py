@@ -1,0 +1,96 @@
+"""Everything a node holds open for its processes, so that a process that dies takes nothing with it.
+
+Owns opening and closing: TUN queues, the UDP group, the counters, the links between control and lanes, the crossovers. Reads and
+writes none of them.
+"""
+
+import os
+import socket
+from dataclasses import dataclass, field, replace
+
+from pqvpn.config.schema import NodeConfig
+from pqvpn.dataplane.counters import Counters
+from pqvpn.dataplane.events import Offloads
+from pqvpn.host import netlink, tun, udp
+
+_SO_MARK = 36
+
+
+@dataclass(slots=True)
+class LaneLink:
+    """The two ends between control and one lane. Both are kept: either side may be replaced."""
+
+    control: socket.socket
+    lane: socket.socket
+
+    @classmethod
+    def make(cls) -> "LaneLink":
+        """A fresh pair, with nothing of a dead process in its queues."""
+        return cls(*socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+
+    def close(self) -> None:
+        """Close both ends."""
+        self.control.close()
+        self.lane.close()
+
+
+@dataclass(slots=True)
+class Descriptors:
+    """Open descriptors. `crossover[a][b]` is lane a's end towards lane b."""
+
+    tun: tun.Tun
+    udp: udp.UdpGroup
+    counters: int
+    links: list[LaneLink]
+    crossover: list[dict[int, socket.socket]] = field(default_factory=list)
+
+    @property
+    def offloads(self) -> Offloads:
+        """What the kernel gave, within what the configuration allows."""
+        return Offloads(
+            vnet=self.tun.vnet,
+            tun_tso=self.tun.tso,
+            tun_uso=self.tun.uso,
+            udp_gso=self.udp.gso,
+            udp_gro=self.udp.gro,
+            steering=self.udp.steering,
+        )
+
+    def close(self) -> None:
+        """Close everything; the interface and its routes go with it."""
+        self.tun.close()
+        self.udp.close()
+        os.close(self.counters)
+        for link in self.links:
+            link.close()
+        for ends in self.crossover:
+            for end in ends.values():
+                end.close()
+
+
+def open_all(config: NodeConfig, lanes: int) -> Descriptors:
+    """Open what a node with `lanes` lanes needs. Raises TunError or NetworkError; nothing stays open then."""
+    wanted = config.offload
+    interface = tun.open_tun(config.node.interface, lanes, tso=wanted.tun_tso != "off", uso=wanted.tun_uso != "off")
+    try:
+        group = udp.open_group(
+            config.node.listen, lanes, gro=wanted.udp_gro != "off", steering=wanted.steering != "off"
+        )
+    except BaseException:
+        interface.close()
+        raise
+    mark = netlink.routing_mark(str(config.path))
+    for sock in set(group.sockets):
+        sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, mark)
+    if wanted.udp_gso == "off":
+        group = replace(group, gso=False)
+    links = [LaneLink.make() for _ in range(lanes)]
+    return Descriptors(interface, group, Counters.create(), links, _crossovers(lanes))
+
+
+def _crossovers(lanes: int) -> list[dict[int, socket.socket]]:
+    ends: list[dict[int, socket.socket]] = [{} for _ in range(lanes)]
+    for a in range(lanes):
+        for b in range(a):
+            ends[a][b], ends[b][a] = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    return ends

@@ -1,0 +1,270 @@
+"""A node's life: claim, open, spawn, configure the interface, supervise, reload, end.
+
+Owns the order of these steps and the supervisor's event loop. It parses nothing from the network and touches no packet; what
+control says on its link is all it listens to, besides signals and the ends of its children.
+"""
+
+import os
+import selectors
+import signal
+import socket
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from pqvpn.config import load as configuration
+from pqvpn.config import paths
+from pqvpn.config.schema import NodeConfig
+from pqvpn.control import supervision
+from pqvpn.control.supervision import ProcessInfo
+from pqvpn.errors import PqvpnError
+from pqvpn.facts import NodeStarted, NodeStopped, Problem
+from pqvpn.host import clock, privileges, runtime
+from pqvpn.host.clock import now
+from pqvpn.host.privileges import Capability
+from pqvpn.node import children, descriptors, translate
+from pqvpn.reasons import Reason
+from pqvpn.resilience.supervisor import Supervisor
+from pqvpn.telemetry import jsonlog
+
+if TYPE_CHECKING:
+    from pqvpn.host.netlink import Interface
+
+_CONTROL = "control"
+_NOBODY = 0
+"""The request number of a reload by SIGHUP, to which nobody waits for an answer."""
+_GOODBYE = 0.4
+"""Seconds that control and lanes have to end by themselves; all of a shutdown stays under one second."""
+
+
+def run(path: Path, config: NodeConfig, *, debug: bool = False) -> int:
+    """Run the node in the foreground until SIGTERM, SIGINT or `pqvpn down`; returns the exit code.
+
+    Raises PqvpnError when it cannot start: another node runs, the kernel refuses.
+    """
+    text = True if config.log.format == "text" else None
+    jsonlog.set_up("supervisor", "debug" if debug else config.log.level, text=text, debug=debug)
+    runtime_folder = config.runtime_folder
+    folder = runtime.RuntimeFolder(runtime_folder, paths.pid_file(runtime_folder), paths.control_socket(runtime_folder))
+    try:
+        with folder.listen() as api:
+            return Node(path, config, api, debug).run()
+    finally:
+        folder.release()
+
+
+def clean(path: Path, config: NodeConfig) -> tuple[str, ...]:
+    """Remove the guard routes that a killed node left behind; returns their prefixes. Raises PqvpnError."""
+    from pqvpn.host.netlink import remove_guards  # costs 0.3 s to import
+
+    return remove_guards(str(config.path))
+
+
+class Node:
+    """One running node. `api` is the listening control socket."""
+
+    def __init__(self, path: Path, config: NodeConfig, api: socket.socket, debug: bool) -> None:
+        self._path = path
+        self._config = config
+        self._api = api
+        self._debug = debug
+        self._started_at = clock.process_started_at()
+        self._parts: dict[str, float] = {}
+        self._selector = selectors.DefaultSelector()
+        self._supervisor = Supervisor(self._selector, now, jsonlog.publish, self._tell_processes)
+        self._lanes = translate.lanes(config)
+        self._mtu = translate.mtu(config)
+        self._stop_cause = ""
+        self._reload_wanted = False
+        self._control_link: socket.socket | None = None
+        self._control_ready = False
+        self._lane_ends: dict[int, socket.socket] = {}
+        self._interface: Interface | None = None
+        self._mark("load")
+
+    def run(self) -> int:
+        """Open, serve, and close everything again whatever happens."""
+        self._watch_signals()
+        self._held = descriptors.open_all(self._config, self._lanes)
+        try:
+            self._mark("descriptors")
+            self._drop_privileges()
+            self._supervisor.add(_CONTROL, self._spawn_control)
+            for lane in range(self._lanes):
+                self._supervisor.add(_lane_name(lane), self._lane_spawner(lane))
+            self._mark("spawn")
+            self._open_interface()
+            self._mark("interface")
+            self._tell_processes()
+            self._serve()
+            return self._supervisor.fatal or 0
+        finally:
+            self._close()
+
+    # -- start -------------------------------------------------------------------------------------------------------
+
+    def _mark(self, part: str) -> None:
+        self._parts[part] = round(now() - self._started_at - sum(self._parts.values()), 4)
+
+    def _drop_privileges(self) -> None:
+        keep = {Capability.NET_ADMIN}
+        if self._path.exists() and self._path.stat().st_uid != 0:
+            keep.add(Capability.DAC_READ_SEARCH)  # a reload reads a configuration that belongs to another user
+        privileges.keep_only(frozenset(keep))
+        privileges.forbid_inspection()
+
+    def _open_interface(self) -> None:
+        from pqvpn.host.netlink import Interface  # costs 0.3 s, meanwhile the children start
+
+        self._interface = Interface(self._config.node.interface, str(self._config.path))
+        self._interface.configure(translate.addresses(self._config), self._mtu)
+        self._interface.set_routes(translate.prefixes(self._config))
+
+    def _spawn_control(self) -> "subprocess.Popen[bytes]":
+        if self._control_link:
+            self._selector.unregister(self._control_link)
+            self._control_link.close()
+        process, self._control_link = children.spawn_control(
+            self._config,
+            self._held,
+            self._api,
+            lanes=self._lanes,
+            started_at=self._started_at,
+            restarted=self._control_ready,
+            debug=self._debug,
+        )
+        self._selector.register(self._control_link, selectors.EVENT_READ, self._from_control)
+        return process
+
+    def _lane_spawner(self, lane: int) -> Callable[[], "subprocess.Popen[bytes]"]:
+        def spawn() -> "subprocess.Popen[bytes]":
+            if lane in self._lane_ends:
+                self._replace_link(lane)
+            process, self._lane_ends[lane] = children.spawn_lane(lane, self._lanes, self._mtu, self._held)
+            return process
+
+        return spawn
+
+    def _replace_link(self, lane: int) -> None:
+        """Give control a fresh link to a lane whose process died: nothing meant for the dead one is in it."""
+        self._lane_ends.pop(lane).close()
+        old, self._held.links[lane] = self._held.links[lane], descriptors.LaneLink.make()
+        old.close()
+        self._tell_control(supervision.LaneReplaced(lane), self._held.links[lane].control.fileno())
+
+    # -- serve -------------------------------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        while not self._stop_cause and self._supervisor.fatal is None:
+            due = self._supervisor.next_start()
+            timeout = None if due is None else max(0.0, due - now())
+            for key, _ in self._selector.select(timeout):
+                key.data()
+            self._supervisor.start_due()
+            if self._reload_wanted:
+                self._reload_wanted = False
+                self._reload(_NOBODY)
+
+    def _watch_signals(self) -> None:
+        reading, writing = socket.socketpair()
+        reading.setblocking(False)
+        writing.setblocking(False)
+        signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
+        self._wakeup = (reading, writing)  # closed with the process
+        self._selector.register(reading, selectors.EVENT_READ, lambda: reading.recv(64))
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._signalled)
+
+    def _signalled(self, number: int, _: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            self._reload_wanted = True
+        else:
+            self._stop_cause = signal.Signals(number).name
+
+    def _from_control(self) -> None:
+        assert self._control_link is not None
+        try:
+            message = supervision.receive_as_supervisor(self._control_link)
+        except (EOFError, OSError, msgspec.DecodeError):
+            self._selector.unregister(self._control_link)  # its end is seen by the process's own descriptor
+            self._control_link.close()
+            self._control_link = None
+            return
+        match message:
+            case supervision.ControlReady():
+                self._ready()
+            case supervision.ReloadRequested(request):
+                self._reload(request)
+            case supervision.StopRequested():
+                self._stop_cause = "request"
+
+    def _ready(self) -> None:
+        if not self._control_ready:
+            self._control_ready = True
+            self._mark("control")
+            taken = round(sum(self._parts.values()), 3)
+            jsonlog.publish(NodeStarted(self._config.node.interface, self._held.udp.port, taken))
+        self._tell_processes()
+
+    def _reload(self, request: int) -> None:
+        """Apply the configuration file's peers, or tell why not; the kernel's routes go first, since they can be refused."""
+        try:
+            new = configuration.load(self._path)
+        except PqvpnError as error:
+            self._tell_control(supervision.ReloadRefused(request, translate.errors(error)))
+            return
+        try:
+            self._set_routes(new)
+        except PqvpnError as error:
+            self._set_routes(self._config)
+            self._tell_control(supervision.ReloadRefused(request, translate.errors(error)))
+            return
+        changed, later = translate.changes(self._config, new), translate.restart_needed(self._config, new)
+        self._config = translate.with_peers(self._config, new)
+        self._tell_control(supervision.Configure(request, translate.peers(new), changed, later))
+
+    def _set_routes(self, config: NodeConfig) -> None:
+        if self._interface:
+            self._interface.set_routes(translate.prefixes(config))
+
+    def _tell_control(self, message: supervision.ToControl, descriptor: int | None = None) -> None:
+        if self._control_link is None:
+            return
+        try:
+            supervision.send(self._control_link, message, descriptor)
+        except OSError as error:  # control is ending; its successor starts with everything
+            jsonlog.publish(Problem(Reason.INTERNAL, "supervisor", f"control takes no messages: {error.strerror}"))
+
+    def _tell_processes(self) -> None:
+        own = ProcessInfo("supervisor", os.getpid(), 0, self._started_at)
+        running = [
+            ProcessInfo(c.name, c.process.pid, c.restarts, c.started_at)
+            for c in self._supervisor.children.values()
+            if c.process is not None
+        ]
+        self._tell_control(supervision.Processes((own, *running), self._parts))
+
+    # -- end ---------------------------------------------------------------------------------------------------------
+
+    def _close(self) -> None:
+        """Control says goodbye while the lanes can still send, then the lanes end, then the interface goes."""
+        self._tell_control(supervision.Shutdown())
+        names = list(self._supervisor.children)
+        self._supervisor.end([n for n in names if n == _CONTROL], _GOODBYE)
+        for end in self._lane_ends.values():
+            end.close()
+        self._supervisor.end([n for n in names if n != _CONTROL], _GOODBYE)
+        if self._interface:
+            self._interface.release()
+            self._interface.close()
+        self._held.close()
+        if self._stop_cause:
+            jsonlog.publish(NodeStopped(self._stop_cause))
+
+
+def _lane_name(lane: int) -> str:
+    return f"lane-{lane}"

@@ -1,0 +1,121 @@
+"""Configuration into what the processes are told, and the difference between two configurations in words.
+
+Owns the correspondence of settings and messages. Opens nothing and decides nothing.
+"""
+
+import datetime
+import os
+from dataclasses import fields, replace
+from pathlib import Path
+
+from pqvpn.config.schema import NodeConfig, Peer
+from pqvpn.control.supervision import ErrorInfo, PeerSpec
+from pqvpn.errors import ConfigErrors, PqvpnError
+from pqvpn.host.clock import now
+from pqvpn.protocol.settings import Timers
+
+_DEFAULT_MTU_IPV4 = 1432
+_DEFAULT_MTU_IPV6 = 1412
+_MOST_DEFAULT_LANES = 4
+
+
+def mtu(config: NodeConfig) -> int:
+    """The interface's MTU: as configured, else what fits a 1500-byte path (PROTOCOL section 5)."""
+    if config.node.mtu is not None:
+        return config.node.mtu
+    ipv6 = any(p.endpoint and p.endpoint.ip and p.endpoint.ip.version == 6 for p in config.peers)
+    return _DEFAULT_MTU_IPV6 if ipv6 else _DEFAULT_MTU_IPV4
+
+
+def lanes(config: NodeConfig) -> int:
+    """The number of lanes: as configured, else one for every two cores (a second brought nothing on two busy ones)."""
+    if config.node.lanes is not None:
+        return config.node.lanes
+    return max(1, min(_MOST_DEFAULT_LANES, len(os.sched_getaffinity(0)) // 2))
+
+
+def timers(config: NodeConfig) -> Timers:
+    """The protocol's time constants."""
+    return Timers(**{f.name: getattr(config.timers, f.name) for f in fields(Timers)})
+
+
+def peers(config: NodeConfig) -> tuple[PeerSpec, ...]:
+    """Every configured peer."""
+    return tuple(_peer(p) for p in config.peers)
+
+
+def prefixes(config: NodeConfig) -> frozenset[str]:
+    """Every network that is routed into the tunnel."""
+    return frozenset(str(n) for p in config.peers for n in p.allowed_ips)
+
+
+def addresses(config: NodeConfig) -> tuple[str, ...]:
+    """The interface's own addresses (CIDR)."""
+    return tuple(str(a) for a in config.node.addresses)
+
+
+def errors(error: PqvpnError) -> tuple[ErrorInfo, ...]:
+    """One error, or all of a configuration's, for transit."""
+    found = error.errors if isinstance(error, ConfigErrors) else (error,)
+    return tuple(ErrorInfo(e.reason.code, e.reason.text, e.detail, e.place, e.remedy) for e in found)
+
+
+def changes(old: NodeConfig, new: NodeConfig) -> tuple[str, ...]:
+    """What a reload changes among the peers, in words."""
+    before = {p.name: p for p in old.peers}
+    after = {p.name: p for p in new.peers}
+    found = [f"peer {name} added" for name in after if name not in before]
+    found += [f"peer {name} removed" for name in before if name not in after]
+    found += [f"peer {name} changed" for name in after if name in before and _peer(after[name]) != _peer(before[name])]
+    return tuple(found)
+
+
+def restart_needed(old: NodeConfig, new: NodeConfig) -> tuple[str, ...]:
+    """Settings that differ but are read at start only."""
+    sections = ("node", "timers", "log", "security", "offload")
+    found = []
+    for section in sections:
+        before, after = getattr(old, section), getattr(new, section)
+        found += [f"{section}.{k}" for k in type(before).model_fields if getattr(before, k) != getattr(after, k)]
+    if old.card.peer_id != new.card.peer_id:
+        found.append("node.private_key")
+    if old.network_key != new.network_key:
+        found.append("node.network_key_file")
+    return tuple(dict.fromkeys(found))
+
+
+def with_peers(running: NodeConfig, new: NodeConfig) -> NodeConfig:
+    """The running configuration with the peers of a new one: what is in force after a reload."""
+    return replace(running, peers=new.peers)
+
+
+def has_aes_instructions() -> bool:
+    """Whether the processor encrypts AES in hardware."""
+    try:
+        return " aes" in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return True
+
+
+def _peer(peer: Peer) -> PeerSpec:
+    return PeerSpec(
+        peer_id=peer.id,
+        name=peer.name,
+        public_key=peer.card.public_key.raw,
+        psk=peer.psk.expose() if peer.psk else None,
+        endpoints=(str(peer.endpoint),) if peer.endpoint else (),
+        allowed_ips=tuple(str(n) for n in peer.allowed_ips),
+        keepalive=peer.keepalive,
+        trace=peer.trace,
+        allow_degraded=peer.allow_degraded,
+        degraded_until=_until(peer.degraded_until),
+    )
+
+
+def _until(date: datetime.date | None) -> float | None:
+    """The end of that day (UTC) on the node's clock, rounded so that one date gives one value."""
+    if date is None:
+        return None
+    midnight = datetime.datetime.combine(date, datetime.time(), datetime.UTC) + datetime.timedelta(days=1)
+    left = midnight.timestamp() - datetime.datetime.now(datetime.UTC).timestamp()
+    return float(round(now() + left))
