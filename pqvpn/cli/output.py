@@ -1,0 +1,74 @@
+"""How results and errors look: text for people, JSON for programs.
+
+Owns the format of both. Errors go to stderr, as code, place, what and remedy; colour only on a terminal and never when
+NO_COLOR is set (no-color.org).
+"""
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import IO, Any
+
+from pqvpn.errors import ConfigErrors, PqvpnError
+
+_RED, _BOLD, _PLAIN = "\033[31m", "\033[1m", "\033[0m"
+
+
+@dataclass(frozen=True, slots=True)
+class Modes:
+    """What was asked for on any command line: errors as JSON, stack traces."""
+
+    json: bool = False
+    debug: bool = False
+
+
+class RefusedError(PqvpnError):
+    """A request that the running node refused; `errors` are its reasons, never empty."""
+
+    def __init__(self, errors: tuple[PqvpnError, ...]) -> None:
+        super().__init__(errors[0].reason, errors[0].detail, place=errors[0].place, remedy=errors[0].remedy)
+        self.errors = errors
+
+
+def coloured(stream: IO[str]) -> bool:
+    """Whether to colour what goes to `stream`."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def parts(error: PqvpnError) -> Sequence[PqvpnError]:
+    """The single errors of an error that may hold several."""
+    return error.errors if isinstance(error, ConfigErrors | RefusedError) else (error,)
+
+
+def as_dict(error: PqvpnError) -> dict[str, str]:
+    """One error as JSON shows it; the same names as on the control socket."""
+    return {
+        "code": error.reason.code,
+        "place": error.place,
+        "text": error.reason.text,
+        "detail": error.detail,
+        "remedy": error.remedy,
+    }
+
+
+def print_error(error: PqvpnError, modes: Modes) -> None:
+    """Tell an error on stderr, all of its parts, and with `--debug` where it was raised."""
+    if modes.debug:
+        traceback.print_exception(error, file=sys.stderr)
+    if modes.json:
+        value = {"ok": False, "exit_code": error.exit_code, "errors": [as_dict(part) for part in parts(error)]}
+        print(json.dumps(value, indent=2, ensure_ascii=False), file=sys.stderr)
+        return
+    red, bold, plain = (_RED, _BOLD, _PLAIN) if coloured(sys.stderr) else ("", "", "")
+    for part in parts(error):
+        place = f"{bold}{part.place}{plain}: " if part.place else ""
+        print(f"{red}error{plain} [{part.reason.code}] {place}{part.detail or part.reason.text}", file=sys.stderr)
+        print(f"  remedy: {part.remedy}", file=sys.stderr)

@@ -1,0 +1,116 @@
+"""`pqvpn status`: what the node says of itself, at a glance.
+
+Owns how `view`'s words are laid out: a coloured table on a terminal (rich, imported only there), plain columns elsewhere.
+"""
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pqvpn.cli import client, options, output, view
+from pqvpn.config import paths
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+_INTERVAL = 1.0
+NOT_ALL_UP = 1
+
+
+def status(
+    config: options.Config = None,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Refresh every second until Ctrl-C.")] = False,
+    drops: Annotated[bool, typer.Option("--drops", help="Show discarded packets by reason instead.")] = False,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="End with 1 unless every peer is up, with full security.")
+    ] = False,
+    json: options.Json = False,
+) -> None:
+    """Show the running node and its peers. Exit code 0 when the node answers, 69 when none runs."""
+    runtime = paths.runtime_folder_of(options.config_path(config))
+    if watch:
+        _watch(runtime, drops, json)
+        return
+    answer = client.request(runtime, "status")
+    _show(answer, drops, json)
+    if exit_code and not view.all_up(answer):
+        raise typer.Exit(NOT_ALL_UP)
+
+
+def _show(answer: Mapping[str, Any], drops: bool, json: bool) -> None:
+    if json:
+        output.print_json(answer.get("drops", {}) if drops else answer)
+    elif output.coloured(sys.stdout):
+        from rich.console import Console
+
+        Console(highlight=False).print(_rich(answer, drops))
+    else:
+        print(plain(answer, drops))
+
+
+def _watch(runtime: Path, drops: bool, json: bool) -> None:
+    """Refresh in place on a terminal, else print again and again. Ctrl-C is the way out, not an error."""
+    try:
+        if json or not output.coloured(sys.stdout):
+            while True:
+                _show(client.request(runtime, "status"), drops, json)
+                print(flush=True)
+                time.sleep(_INTERVAL)
+        from rich.console import Console
+        from rich.live import Live
+
+        first = _rich(client.request(runtime, "status"), drops)
+        with Live(first, console=Console(highlight=False), auto_refresh=False, screen=True) as live:
+            while True:
+                time.sleep(_INTERVAL)
+                live.update(_rich(client.request(runtime, "status"), drops), refresh=True)
+    except KeyboardInterrupt:
+        return
+
+
+def plain(answer: Mapping[str, Any], drops: bool = False) -> str:
+    """The answer as plain text."""
+    if drops:
+        rows = view.drops(answer)
+        return _columns(("REASON", "PACKETS"), rows) if rows else "No packet was discarded."
+    lines = [note.text for note in view.headline(answer)]
+    if rows_ := [view.row(peer) for peer in view.peers(answer)]:
+        lines += ["", _columns(view.COLUMNS, rows_)]
+    if notes := view.notes(answer):
+        lines += ["", *(note.text for note in notes)]
+    return "\n".join(lines)
+
+
+def _columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[place]) for row in (head, *rows)) for place in range(len(head))]
+    return "\n".join(
+        "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)
+    )
+
+
+def _rich(answer: Mapping[str, Any], drops: bool) -> "Group":
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    if drops:
+        rows = view.drops(answer)
+        for name in ("REASON", "PACKETS"):
+            table.add_column(name)
+        for dropped in rows:
+            table.add_row(*dropped)
+        return Group(table if rows else Text("No packet was discarded."))
+    for name in view.COLUMNS:
+        table.add_column(name, overflow="fold")
+    for peer in view.peers(answer):
+        words = view.row(peer)
+        colour = view.COLOURS.get(words[1], "red")
+        table.add_row(*(Text(word, style=colour if place == 1 else "") for place, word in enumerate(words)))
+    above = [Text(note.text, style="bold red" if note.alarm else "") for note in view.headline(answer)]
+    below = [Text(note.text, style="bold red" if note.alarm else "yellow") for note in view.notes(answer)]
+    return Group(*above, Text(""), table, Text(""), *below)
