@@ -141,14 +141,24 @@ class Lanes:
         )
         self._tell(self._routes)
 
+    def learn_numbers(self, held: Iterable[events.Held]) -> None:
+        """Keep the numbers that peers had before control's restart; to be called before `configure`."""
+        for one in held:
+            self._numbers.setdefault(one.peer_id, one.peer)
+
     def adopt(self, lane: int, held: Iterable[events.Held]) -> list[Session]:
-        """Take over what a lane reports after control's restart; returns the sessions that were not known yet."""
+        """Take over what a lane reports after control's restart; returns the sessions that were not known yet.
+
+        A session of a peer that is not configured any more, or that has another number by now, is erased.
+        """
         found = []
         for one in held:
             session = _session_of(one)
-            if one.slot in self._book or session is None:
+            if session is None or self._numbers.get(one.peer_id) != one.peer:
+                self._links[lane].send(commands.EraseSession(one.slot))
                 continue
-            self._numbers.setdefault(one.peer_id, one.peer)
+            if one.slot in self._book:
+                continue
             self._book[one.slot] = Entry(session, one.peer)
             if one.selected:
                 self._selected[one.peer] = one.slot

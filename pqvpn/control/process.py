@@ -5,6 +5,7 @@ peers or keys. A datagram that makes the core fail is abandoned and told; the pr
 """
 
 import asyncio
+import contextlib
 import os
 import socket
 from collections.abc import Callable
@@ -34,6 +35,7 @@ from pqvpn.wire.address import Address
 TICK = 0.25
 """Seconds between two readings of the lanes' counters."""
 _SAMPLE_EVERY = 4
+_REPORT_LIMIT = 1.0
 _BATCH = 64
 """Datagrams read in one go, so that a flood does not starve the timers."""
 
@@ -57,6 +59,8 @@ class ControlProcess:
         self._timer: asyncio.TimerHandle | None = None
         self._ticks = 0
         self._send_failure = ""
+        self._reports: dict[int, tuple[events.Held, ...]] | None = None
+        self._report_came = asyncio.Event()
 
     async def run(self) -> None:
         """Serve until the supervisor says `Shutdown` or goes away."""
@@ -64,12 +68,13 @@ class ControlProcess:
         loop.set_exception_handler(lambda _, context: self._failed("control", context.get("exception")))
         if self.failed_tests:
             self.publish(Problem(Reason.SELF_TEST_FAILED, "crypto", ", ".join(self.failed_tests)))
+        held = await self._ask_lanes() if self.start.restarted else {}
         self.configure(self.start.peers)
+        for lane, sessions in held.items():
+            self._adopt(lane, sessions)
         loop.add_reader(self.udp, self._readable)
         self.link.setblocking(False)
         loop.add_reader(self.link, self._from_supervisor)
-        if self.start.restarted:
-            self.lanes.ask_for_report()
         api = operations.Operations(self)
         await api.start(socket.socket(fileno=self.start.api))
         supervision.send(self.link, supervision.ControlReady())
@@ -81,6 +86,20 @@ class ControlProcess:
         self.resolver.close()
         self.do(lambda: self.core.close(now()))
         self.lanes.close()
+
+    async def _ask_lanes(self) -> dict[int, tuple[events.Held, ...]]:
+        """What the lanes hold since before control's restart; a lane that does not answer soon is taken to hold nothing."""
+        self._reports = {}
+        self.lanes.ask_for_report()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_REPORT_LIMIT):
+                while len(self._reports) < self.start.lanes:
+                    await self._report_came.wait()
+                    self._report_came.clear()
+        reports, self._reports = self._reports, None
+        for sessions in reports.values():
+            self.lanes.learn_numbers(sessions)
+        return reports
 
     # -- inputs ------------------------------------------------------------------------------------------------------
 
@@ -128,6 +147,9 @@ class ControlProcess:
                 self.do(lambda: self.core.worn(slot, now()))
             case events.StrayDatagram(datagram, source, local):
                 self.do(lambda: self.core.receive(datagram, source, local, now()))
+            case events.Holding(_, sessions) if self._reports is not None:
+                self._reports[lane] = sessions
+                self._report_came.set()
             case events.Holding(_, sessions):
                 self._adopt(lane, sessions)
             case events.LaneFault(_, where, count):

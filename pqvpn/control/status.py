@@ -7,6 +7,7 @@ from typing import Any
 
 from pqvpn.control.supervision import ControlStart, Processes
 from pqvpn.control.traffic import Traffic
+from pqvpn.crypto import selftest
 from pqvpn.crypto.aead import Aead
 from pqvpn.dataplane.events import Offloads
 from pqvpn.drops import DropReason
@@ -58,7 +59,7 @@ def node(
 
 
 def _security(failed_tests: tuple[str, ...], views: tuple[PeerView, ...]) -> str:
-    if set(failed_tests) - {"AES-GCM"}:
+    if not selftest.handshakes_possible(failed_tests):
         return "refused"
     degraded = any(v.session and v.session.policy == POLICY_AUTH_PLAINTEXT for v in views)
     return "degraded" if degraded else "full"

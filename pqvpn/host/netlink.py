@@ -11,7 +11,6 @@ does), since otherwise the tunnel's datagrams would be routed into the tunnel.
 
 import errno
 import ipaddress
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from socket import AF_INET, AF_INET6
@@ -21,28 +20,17 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from pqvpn.errors import NetworkError, TunError
+from pqvpn.host.marks import guard_metric, routing_mark
 from pqvpn.reasons import Reason
 
 PROTOCOL = 157
 """rtm_protocol of every route we make (unassigned in rtnetlink.h)."""
 
-_GUARD_METRIC = 0xFF000000
-_MARK = 0x51560000
 _ALREADY = (errno.EEXIST,)
 _GONE = (errno.ENOENT, errno.ESRCH, errno.ENODEV)
 _RULE_PRIORITY = 5157
 _MAIN_TABLE = 254
 _INVERT = 2  # FIB_RULE_INVERT
-
-
-def guard_metric(identity: str) -> int:
-    """The metric of a node's guard routes; `identity` is the real path of its configuration."""
-    return _GUARD_METRIC | (zlib.crc32(identity.encode()) & 0xFFFF)
-
-
-def routing_mark(identity: str) -> int:
-    """SO_MARK of a node's own UDP sockets, and the number of its routing table. `identity` as in `guard_metric`."""
-    return _MARK | (zlib.crc32(identity.encode()) & 0xFFFF)
 
 
 @contextmanager

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field, replace
 from pqvpn.config.schema import NodeConfig
 from pqvpn.dataplane.counters import Counters
 from pqvpn.dataplane.events import Offloads
-from pqvpn.host import netlink, tun, udp
+from pqvpn.errors import NetworkError
+from pqvpn.host import marks, tun, udp
+from pqvpn.reasons import Reason
 
 _SO_MARK = 36
 
@@ -76,16 +78,24 @@ def open_all(config: NodeConfig, lanes: int) -> Descriptors:
         group = udp.open_group(
             config.node.listen, lanes, gro=wanted.udp_gro != "off", steering=wanted.steering != "off"
         )
+        _mark(group, config)
     except BaseException:
         interface.close()
         raise
-    mark = netlink.routing_mark(str(config.path))
-    for sock in set(group.sockets):
-        sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, mark)
     if wanted.udp_gso == "off":
         group = replace(group, gso=False)
     links = [LaneLink.make() for _ in range(lanes)]
     return Descriptors(interface, group, Counters.create(), links, _crossovers(lanes))
+
+
+def _mark(group: udp.UdpGroup, config: NodeConfig) -> None:
+    mark = marks.routing_mark(str(config.path))
+    try:
+        for sock in set(group.sockets):
+            sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, mark)
+    except OSError as error:
+        group.close()
+        raise NetworkError(Reason.NO_PERMISSION, f"SO_MARK: {error.strerror}") from error
 
 
 def _crossovers(lanes: int) -> list[dict[int, socket.socket]]:
