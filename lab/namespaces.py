@@ -176,7 +176,7 @@ class Namespace:
         rule = f'oifname "{interface}" meta l4proto {{ tcp, udp }} masquerade to :{low}-{high}'
         self.nft(
             "table ip lab_nat\ndelete table ip lab_nat\ntable ip lab_nat { chain out { "
-            f"type nat hook postrouting priority srcnat; {rule}; }} }}\n"
+            f"type nat hook postrouting priority srcnat\n{rule}\n}}\n}}\n"
         )
         self._channel.ask("forget_connections")
 
