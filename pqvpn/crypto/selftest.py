@@ -2,7 +2,8 @@
 
 Owns the answers and what a failure means: AES-GCM broken leaves ChaCha20-Poly1305; anything else broken refuses
 handshakes. Sources: NIST CAVS (AES-GCM), RFC 8439 2.8.2 (ChaCha20-Poly1305), RFC 8452 C.2 (AES-GCM-SIV), RFC 5869 A.1
-(HKDF), RFC 7748 5.2 (X25519), the X-Wing draft's first vector with the ML-KEM-768 secret inside it, this protocol's cookie (BLAKE2s-128).
+(HKDF), RFC 7748 5.2 (X25519), the X-Wing draft's first vector with the ML-KEM-768 secret inside it, this protocol's
+cookie vector (BLAKE2s-128).
 """
 
 import hashlib
