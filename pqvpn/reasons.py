@@ -89,6 +89,11 @@ class Reason(Enum):
         "packets were sent but nothing authenticated came back",
         "a new handshake is under way; check the path if this lasts",
     )  # fmt: skip
+    IDLE = (
+        "network.idle", Action.RETRY, Who.NOBODY, os.EX_TEMPFAIL,
+        "no session is needed: nothing was sent to the peer lately",
+        "send something; the handshake begins with the first packet",
+    )  # fmt: skip
     # -- tun and host ----------------------------------------------------------------------------------------
     NO_TUN = (
         "tun.unavailable", Action.SHUTDOWN, Who.HOST, os.EX_OSFILE,

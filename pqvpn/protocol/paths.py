@@ -16,6 +16,7 @@ from pqvpn.wire.control import NONCE_SIZE, PathChallenge, PathResponse
 
 RESPONSES_A_SECOND = 10.0
 CHALLENGES_A_SECOND = 10.0
+PROBES_A_SECOND, PROBE_BURST = 40.0, 64.0  # acknowledged: a search sends up to 17 at once, three times
 UNVALIDATED_FACTOR = 3
 REPEATS = (1.0 / 3, 2.0 / 3)  # of the validation time: a lost challenge is repeated with its nonce
 SMOOTHING = 0.125  # of a new round trip, as in RFC 6298
@@ -43,6 +44,7 @@ class Path:
     _challenge: _Challenge | None = None
     _measured_at: float = float("-inf")
     _responses: TokenBucket = field(default_factory=lambda: _bucket(RESPONSES_A_SECOND))
+    _probes: TokenBucket = field(default_factory=lambda: TokenBucket(PROBES_A_SECOND, PROBE_BURST, 0.0))
     _challenges: TokenBucket = field(default_factory=lambda: _bucket(CHALLENGES_A_SECOND))
 
     def roamed(self, to: Address, source: bytes | None, received: int, now: float) -> list[Effect]:
@@ -72,6 +74,10 @@ class Path:
         if not self._responses.take(now):
             return None
         return [SendFrame(self.slot, KIND_CONTROL, PathResponse(nonce).encode(), 0, source, local)]
+
+    def probed(self, now: float) -> bool:
+        """Whether one more path MTU probe of the peer may be acknowledged."""
+        return self._probes.take(now)
 
     def responded(self, nonce: bytes, source: Address, now: float) -> tuple[bool, list[Effect]]:
         """A response came in. Returns whether the endpoint moved for good, and what to do.

@@ -28,8 +28,7 @@ class LiveSession:
     path: Path
     rekey_at: float
     confirmed: bool  # a packet authenticated on it, or the M3 that made it
-    confirmed_at: float = float("inf")
-    began_at: float = 0.0  # responder: when the M1 came in; tells a rekey from a crossing handshake
+    written: int = 0  # biscuits this node had written when the session was confirmed: tells older from crossing
     replaced_at: float | None = None  # another session sends since then
     worn: bool = False
     activity: Activity = field(default_factory=Activity)
@@ -37,11 +36,11 @@ class LiveSession:
     owed_since: float | None = None  # data came in, nothing was sent since
     unanswered_since: float | None = None  # data was sent, nothing came in since
 
-    def confirm(self, now: float) -> bool:
-        """A packet authenticated on this session; whether it is the first."""
+    def confirm(self, written: int, now: float) -> bool:
+        """A packet authenticated on this session; whether it is the first. `written`: number of the last biscuit."""
         first = not self.confirmed
         if first:
-            self.confirmed, self.confirmed_at = True, now
+            self.confirmed, self.written = True, written
         self.heard(now)
         return first
 

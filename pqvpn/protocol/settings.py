@@ -51,9 +51,7 @@ class Timers:
     path_validation: float = 3.0
     rtt_interval: float = 5.0  # PATH_CHALLENGE on the selected path while data moves
     mtu_probe_timeout: float = 1.0  # upper limit; shorter once the round trip is known
-    mtu_confirm_interval: float = (
-        5.0  # the size in use is probed again while data moves (black hole detection)
-    )
+    mtu_confirm_interval: float = 5.0  # the size in use is probed again while data moves (black hole detection)
     mtu_raise_interval: float = 600.0  # a larger size is tried again
     degraded_warning: float = 60.0
 

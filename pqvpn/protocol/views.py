@@ -6,7 +6,10 @@ Owns the words for a peer's state. Knows no format: the control process makes JS
 from dataclasses import dataclass
 from enum import StrEnum
 
+from pqvpn.protocol.attempts import Attempt
+from pqvpn.protocol.context import Context
 from pqvpn.protocol.effects import Session
+from pqvpn.protocol.peer import Peer
 from pqvpn.reasons import Reason
 from pqvpn.wire.address import Address
 
@@ -22,7 +25,8 @@ class PeerState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PeerView:
-    """One peer as of now. Times are `now` units; `reason` stands whenever `state` is not up."""
+    """One peer as of now. Times are `now` units; `reason` stands whenever `state` is neither up nor
+    freshly connecting."""
 
     peer_id: bytes
     name: str
@@ -34,3 +38,38 @@ class PeerView:
     path_mtu: int | None
     session: Session | None  # the one packets are sent on
     sessions: int  # held in all, 0..3
+
+
+def view_of(peer: Peer, attempt: Attempt | None, context: Context, now: float) -> PeerView:
+    """One peer's record. A session that was never confirmed does not count as up."""
+    live = peer.sending
+    state, reason = _state(peer, attempt, context, now)
+    targets = peer.targets()
+    return PeerView(
+        peer.settings.peer_id,
+        peer.settings.name,
+        state,
+        reason,
+        peer.last_received,
+        live.path.endpoint if live is not None else targets[0] if targets else None,
+        None if live is None else live.path.rtt,
+        None if peer.path_mtu is None or live is None else peer.path_mtu.current,
+        None if live is None else live.session,
+        len(peer.sessions),
+    )
+
+
+def _state(peer: Peer, attempt: Attempt | None, context: Context, now: float) -> tuple[PeerState, Reason | None]:
+    live = peer.sending
+    if live is not None and live.confirmed:
+        if live.is_stale(context.timers, now):
+            return PeerState.STALE, Reason.STALE
+        return PeerState.UP, None
+    if not context.can_shake_hands:
+        return PeerState.DOWN, Reason.SELF_TEST_FAILED
+    if attempt is not None:
+        slow = now >= attempt.started + context.timers.m1_fresh_after
+        return PeerState.CONNECTING, peer.trouble or (Reason.NO_REPLY if slow else None)
+    if not peer.targets():
+        return PeerState.DOWN, Reason.NO_ENDPOINT
+    return PeerState.DOWN, peer.trouble or Reason.IDLE

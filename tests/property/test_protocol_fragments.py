@@ -86,5 +86,5 @@ def test_agrees_with_the_model(steps: list[tuple[int, int, bool, int, int, int, 
 def test_any_order_and_duplicates_complete_once(order: list[int]) -> None:
     table = Reassembler(LIFE)
     bodies = [table.add(b"k", b"g", False, 1, 16, i, 3, bytes([i]), 0.0) for i in order]
-    assert [b for b in bodies if b is not None][0] == b"\x00\x01\x02"
+    assert next(b for b in bodies if b is not None) == b"\x00\x01\x02"
     assert len(table) <= 1

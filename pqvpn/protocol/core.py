@@ -1,0 +1,483 @@
+"""The core: everything a node decides about peers, handshakes, sessions and paths, without touching the world.
+
+Owns the routing of inputs to the parts and what spans several of them. Bytes and `now` in, effects out:
+
+    datagrams   -> admission.py (what strangers get)  attempts.py (handshakes we began)
+    sessions    -> peer.py (which one sends)  session.py (clocks)  paths.py (where to)  pmtu.py (how large)
+
+Nothing received makes an input raise: what is refused is counted in `drops`. `now` is CLOCK_BOOTTIME in seconds and
+never
+runs backwards. The driver calls `tick` when `deadline()` has come, after `observe` for every live session.
+"""
+
+from pqvpn.crypto import xwing
+from pqvpn.crypto.refused import Refused
+from pqvpn.drops import DropReason
+from pqvpn.facts import HandshakeCompleted, Problem, Roamed
+from pqvpn.protocol import frames
+from pqvpn.protocol.admission import Admission
+from pqvpn.protocol.attempts import Attempts, Completed
+from pqvpn.protocol.context import Context, Random
+from pqvpn.protocol.effects import (
+    KIND_KEEPALIVE,
+    Activity,
+    Effect,
+    Erase,
+    Install,
+    Role,
+    SelectForSending,
+    SendFrame,
+    Session,
+    Tell,
+    Why,
+)
+from pqvpn.protocol.keys import SessionKeys
+from pqvpn.protocol.parties import Remote
+from pqvpn.protocol.paths import Path
+from pqvpn.protocol.peer import Peer
+from pqvpn.protocol.responder import M3Read
+from pqvpn.protocol.session import Due, LiveSession, rekey_time
+from pqvpn.protocol.settings import POLICY_AUTH_PLAINTEXT, POLICY_FULL, NodeSettings, PeerSettings
+from pqvpn.protocol.views import PeerView, view_of
+from pqvpn.reasons import Reason
+from pqvpn.wire.address import Address
+from pqvpn.wire.control import CloseReason
+from pqvpn.wire.cookie import TYPE_COOKIE_REPLY, parse_reply
+from pqvpn.wire.handshake import TYPE_HANDSHAKE, Fragment, Msg, parse_fragment
+from pqvpn.wire.offer import Params
+
+HEARTBEAT = 1.0  # with sessions, the driver looks at the lanes' counters at least so often
+
+
+class Core:
+    """One node's decisions. `random(n)` gives n bytes of cryptographic quality."""
+
+    def __init__(self, settings: NodeSettings, random: Random, now: float) -> None:
+        """Raises ValueError when the node's seed has another length than 32."""
+        self._context = Context(settings, random)
+        self._keys: dict[bytes, xwing.PublicKey] = {}
+        self._live: dict[int, tuple[Peer, LiveSession]] = {}
+        self._attempts = Attempts(self._context, self._remote)
+        self._admission = Admission(self._context, self._find, now)
+        self._ticked = now
+
+    @property
+    def drops(self) -> list[int]:
+        """Discarded datagrams and frames, indexed by `DropReason`."""
+        return self._context.drops
+
+    # -- configuration ------------------------------------------------------------------------------
+
+    def set_peers(self, peers: tuple[PeerSettings, ...], now: float) -> list[Effect]:
+        """The complete list of peers. Sessions of peers that stay as they were are not touched."""
+        effects: list[Effect] = []
+        wanted = {peer.peer_id: peer for peer in peers}
+        for peer_id in [peer_id for peer_id in self._context.peers if peer_id not in wanted]:
+            effects += self._drop_peer(self._context.peers[peer_id], now)
+        for settings in peers:
+            known = self._context.peers.get(settings.peer_id)
+            if known is None:
+                effects += self._new_peer(settings)
+            elif known.settings != settings:
+                effects += self._change_peer(known, settings, now)
+        return self._done(effects)
+
+    def set_endpoints(self, peer_id: bytes, addresses: tuple[Address, ...], now: float) -> list[Effect]:
+        """Candidate addresses of a peer, best first; empty: the name did not resolve, the last known ones stay."""
+        peer = self._context.peers.get(peer_id)
+        if peer is None or not addresses:
+            return []
+        peer.endpoints = addresses
+        return self._done(self._attempts.start(peer, now) if peer.wanted else [])
+
+    def arm_degraded(self, peer_id: bytes, armed: bool, now: float) -> list[Effect]:
+        """Arm or disarm auth-plaintext for a peer that allows it: by a local self-test or an operator, nothing else.
+
+        Sessions of the other policy are erased; nothing that came from the network leads here.
+        """
+        peer = self._context.peers.get(peer_id)
+        (self._context.armed.add if armed else self._context.armed.discard)(peer_id)
+        return self._done(self._enforce_policy(peer, now) if peer is not None else [])
+
+    # -- from the network ---------------------------------------------------------------------------
+
+    def receive(self, datagram: bytes, source: Address, local: bytes | None, now: float) -> list[Effect]:
+        """A datagram of type 1 or 3 from anyone. `local`: our address that got it."""
+        kind = datagram[0] if datagram else None
+        result: list[Effect] | DropReason
+        if kind == TYPE_HANDSHAKE:
+            fragment = parse_fragment(datagram)
+            result = fragment if isinstance(fragment, DropReason) else self._handshake(fragment, source, local, now)
+        elif kind == TYPE_COOKIE_REPLY:
+            reply = parse_reply(datagram)
+            result = reply if isinstance(reply, DropReason) else self._attempts.receive_cookie(reply, source, now)
+        else:
+            result = DropReason.MALFORMED
+        return self._counted(result)
+
+    def first_authenticated(self, slot: int, now: float) -> list[Effect]:
+        """A lane: the first packet authenticated on this session."""
+        return self._done(self._heard(slot, now))
+
+    def control_frame(self, slot: int, body: bytes, source: Address, local: bytes | None, now: float) -> list[Effect]:
+        """A lane: the body of an authenticated kind 1 packet (operation, its fields, padding as received)."""
+        if slot not in self._live:
+            return []
+        effects = self._heard(slot, now)
+        held = self._live.get(slot)
+        if held is None:
+            return self._done(effects)
+        return self._done(effects) + self._counted(
+            frames.receive(*held, body, source, local, self._context.timers, now)
+        )
+
+    def roamed(self, slot: int, source: Address, local: bytes | None, received: int, now: float) -> list[Effect]:
+        """A lane: the highest counter came from another address, `received` bytes so far."""
+        effects = self._heard(slot, now)
+        held = self._live.get(slot)
+        if held is None:
+            return self._done(effects)
+        peer, live = held
+        moved = live.path.roamed(source, local, received, now)
+        if any(isinstance(effect, SendFrame) for effect in moved):
+            session_id = live.session.session_id.hex()
+            moved.append(Tell(Roamed(peer.settings.name, session_id, str(source), validated=False)))
+        return self._done(effects + moved)
+
+    # -- from the lanes and the operator ------------------------------------------------------------
+
+    def observe(self, slot: int, seen: Activity, now: float) -> list[Effect]:
+        """What the lanes' shared counters say of a session."""
+        held = self._live.get(slot)
+        if held is None:
+            return []
+        live = held[1]
+        before = live.activity.received
+        live.observe(seen)
+        if live.activity.received <= before:
+            return []
+        since_installed = live.activity.received >= live.session.derived_at
+        effects = self._heard(slot, live.activity.received) if since_installed else []
+        return self._done(effects)
+
+    def want_session(self, peer_id: bytes, now: float, force: bool = False) -> list[Effect]:
+        """A packet waits for a peer without session, or (`force`) an operator wants a new handshake. Idempotent."""
+        peer = self._context.peers.get(peer_id)
+        if peer is None or (peer.sending is not None and not force):
+            return []
+        return self._done(self._attempts.start(peer, now))
+
+    def worn(self, slot: int, now: float) -> list[Effect]:
+        """A lane: a send counter passed the cipher's rekey limit."""
+        held = self._live.get(slot)
+        if held is None or held[1].worn:
+            return []
+        held[1].worn = True
+        return self._done(self._session_due(*held, now))
+
+    def lost(self, slot: int, now: float) -> list[Effect]:
+        """Control: this session cannot go on (a lane was replaced and its keys are nowhere). Drop it, begin anew."""
+        held = self._live.get(slot)
+        if held is None:
+            return []
+        peer = held[0]
+        effects = self._done(peer.remove(slot, Why.LOST, now, CloseReason.ADMINISTRATIVE))
+        return effects + (self._attempts.start(peer, now) if peer.sending is None else [])
+
+    def adopt(self, sessions: tuple[Session, ...], now: float, selected: tuple[int, ...] = ()) -> list[Effect]:
+        """Control was restarted: go on with the sessions that lanes hold, without their keys.
+
+        `selected`: the slots that send; where none is named the newest does. Sessions of unknown peers, of another
+        policy
+        than ours, or past their life are erased.
+        """
+        effects: list[Effect] = []
+        for session in sorted(sessions, key=lambda s: (s.slot in selected, s.derived_at)):
+            if session.slot in self._live:
+                continue
+            self._context.keep_slot(session.slot)
+            peer = self._context.peers.get(session.peer_id)
+            if peer is None or session.policy != self._policy(peer, now) or now >= session.expires_at:
+                self._context.free_slot(session.slot)
+                effects.append(Erase(session.slot, Why.REMOVED))
+                continue
+            live = self._track(peer, session, confirmed=True)
+            effects += self._done(peer.add(live, now)) + peer.take_over(live, now)
+            effects += peer.path_began(self._context.timers, now)
+        return effects
+
+    def close(self, now: float) -> list[Effect]:
+        """Shutdown: tell every peer on every session."""
+        effects: list[Effect] = []
+        for peer in self._context.peers.values():
+            self._attempts.cancel(peer.settings.peer_id)
+            effects += peer.remove_all(Why.CLOSED, now, CloseReason.SHUTDOWN)
+        return self._done(effects)
+
+    # -- time ---------------------------------------------------------------------------------------
+
+    def deadline(self) -> float | None:
+        """When `tick` is to be called, at the latest; None is never returned while secrets rotate."""
+        timers = self._context.timers
+        times = [self._attempts.deadline(), self._admission.deadline()]
+        for peer, live in self._live.values():
+            times += [live.deadline(timers, peer.settings.keepalive), live.path.deadline(timers)]
+        for peer in self._context.peers.values():
+            probing = peer.path_mtu.deadline() if peer.path_mtu is not None and peer.sending else None
+            times += [] if probing is None else [probing]
+        if self._live or self._context.armed:
+            times.append(self._ticked + min(HEARTBEAT, timers.keepalive / 10))
+        return min(times)
+
+    def tick(self, now: float) -> list[Effect]:
+        """Time passed: everything that is due."""
+        self._ticked = now
+        self._admission.tick(now)
+        effects: list[Effect] = []
+        for peer, live in list(self._live.values()):
+            if live.session.slot in self._live:
+                effects += self._session_due(peer, live, now)
+        effects = self._done(effects)
+        sent, unconfirmed = self._attempts.tick(now)
+        effects += sent
+        for attempt in unconfirmed:
+            effects += self._unconfirmed(attempt.peer, attempt.slot, now)
+        for peer in self._context.peers.values():
+            effects += self._peer_due(peer, now)
+        return effects
+
+    def peers(self, now: float) -> tuple[PeerView, ...]:
+        """For status: every configured peer."""
+        return tuple(
+            view_of(peer, self._attempts.of(peer_id), self._context, now)
+            for peer_id, peer in self._context.peers.items()
+        )
+
+    # -- handshakes ---------------------------------------------------------------------------------
+
+    def _handshake(
+        self, fragment: Fragment, source: Address, local: bytes | None, now: float
+    ) -> list[Effect] | DropReason:
+        if fragment.msg is Msg.M2:
+            completed = self._attempts.receive_m2(fragment, now)
+            return self._initiated(completed, now) if isinstance(completed, Completed) else completed or []
+        if fragment.msg is not Msg.M3:
+            return self._admission.receive_m1(fragment, source, local, now)
+        read = self._admission.receive_m3(fragment, source, now)
+        if isinstance(read, DropReason):
+            return read
+        if isinstance(read, M3Read):
+            return self._responded(read, fragment, source, local, now)
+        return [SendFrame(read, KIND_KEEPALIVE, b"")]
+
+    def _initiated(self, completed: Completed, now: float) -> list[Effect] | DropReason:
+        """M2 verified: install the session, send M3, and data right behind it if there is no older session."""
+        attempt, peer, context = completed.attempt, completed.attempt.peer, self._context
+        slot = context.take_slot()
+        if slot is None:
+            self._attempts.cancel(peer.settings.peer_id)
+            return DropReason.INDEX_IN_USE
+        attempt.slot = slot
+        read = completed.read
+        session = self._session(
+            slot, peer, Role.INITIATOR, read.params, completed.written.keys,
+            completed.sidi, read.sidr, completed.endpoint, None, now,
+        )  # fmt: skip
+        live = self._track(peer, session, confirmed=False)
+        effects = peer.add(live, now)
+        keys = completed.written.keys
+        effects.append(Install(session, keys.to_initiator, keys.to_responder))
+        effects += self._attempts.send_m3(attempt)
+        return effects + peer.initiated(live, now)
+
+    def _responded(
+        self, read: M3Read, fragment: Fragment, source: Address, local: bytes | None, now: float
+    ) -> list[Effect] | DropReason:
+        """M3 verified: install, acknowledge, switch (rules 5 and 6)."""
+        slot = self._context.take_slot()
+        if slot is None:
+            return DropReason.INDEX_IN_USE
+        peer = self._context.peers[read.peer_id]
+        keys = read.keys()
+        trace_id = read.trace_id if peer.settings.trace and any(read.trace_id) else b""
+        session = self._session(
+            slot, peer, Role.RESPONDER, read.params, keys, read.sidr, read.sidi, source, local, now, trace_id
+        )
+        live = self._track(peer, session, confirmed=True)
+        live.confirm(self._context.written, now)
+        effects = peer.add(live, now)
+        self._admission.accepted(read, fragment, slot, now)
+        attempt = self._attempts.of(read.peer_id)
+        if attempt is not None and attempt.m3 is None:
+            self._attempts.cancel(read.peer_id)  # the peer was quicker; it holds no M2 of ours that could cross
+        effects += [Install(session, keys.to_responder, keys.to_initiator), SendFrame(slot, KIND_KEEPALIVE, b"")]
+        effects += peer.responded(live, read.no, now)
+        peer.trouble = None
+        effects.append(self._completed(peer, session, None))
+        return effects + peer.heard(live, now) + peer.path_began(self._context.timers, now)
+
+    def _heard(self, slot: int, now: float) -> list[Effect]:
+        """Something authenticated on a session."""
+        held = self._live.get(slot)
+        if held is None:
+            return []
+        peer, live = held
+        if not live.confirm(self._context.written, now):
+            return peer.heard(live, now)
+        attempt = self._attempts.of(peer.settings.peer_id)
+        effects: list[Effect] = []
+        started = None
+        if attempt is not None and attempt.slot == slot:
+            started = attempt.started
+            self._attempts.cancel(peer.settings.peer_id)
+        peer.trouble = None
+        effects.append(self._completed(peer, live.session, None if started is None else now - started))
+        effects += peer.confirmed(live, now) + peer.heard(live, now)
+        return effects + peer.path_began(self._context.timers, now)
+
+    def _unconfirmed(self, peer: Peer, slot: int | None, now: float) -> list[Effect]:
+        """No packet came on the session of our M3: drop it; a fresh M1, unless another session serves."""
+        peer_id = peer.settings.peer_id
+        served = peer.sending is not None and peer.selected != slot and peer.sending.session.role is Role.RESPONDER
+        effects = peer.remove(slot, Why.LOST, now) if slot is not None and slot in self._live else []
+        if served and peer.sending is not None and not peer.sending.is_stale(self._context.timers, now):
+            self._attempts.cancel(peer_id)
+            return self._done(effects)
+        return self._done(effects) + self._attempts.again(peer_id, now)
+
+    def _session(
+        self, slot: int, peer: Peer, role: Role, params: Params, keys: SessionKeys, index_in: int, index_out: int,
+        endpoint: Address, source: bytes | None, now: float, trace_id: bytes = b"",
+    ) -> Session:  # fmt: skip
+        return Session(
+            slot, peer.settings.peer_id, keys.session_id, role, params.aead, params.policy, params.lanes, params.mtu,
+            index_in, index_out, endpoint, source, now, now + self._context.timers.reject_after, trace_id,
+        )  # fmt: skip
+
+    def _track(self, peer: Peer, session: Session, *, confirmed: bool) -> LiveSession:
+        timers, random = self._context.timers, self._context.random
+        path = Path(session.slot, session.endpoint, session.source, random)
+        previous = peer.sending
+        if previous is not None and previous.path.endpoint == session.endpoint:
+            path.rtt = previous.path.rtt
+        rekey_at = rekey_time(session.role, session.derived_at, timers, self._context.fraction())
+        live = LiveSession(session, path, rekey_at, confirmed)
+        self._context.indices.add(session.index_in)
+        self._live[session.slot] = (peer, live)
+        return live
+
+    def _completed(self, peer: Peer, session: Session, seconds: float | None) -> Tell:
+        suite = f"X-Wing, {frames.SUITES[session.aead]}"
+        return Tell(
+            HandshakeCompleted(
+                peer.settings.name, session.session_id.hex(), session.role.name.lower(), suite,
+                str(session.endpoint), seconds,
+            )
+        )  # fmt: skip
+
+    # -- what is due --------------------------------------------------------------------------------
+
+    def _session_due(self, peer: Peer, live: LiveSession, now: float) -> list[Effect]:
+        timers, slot = self._context.timers, live.session.slot
+        effects = live.path.tick(timers, now)
+        for due in live.due(timers, peer.settings.keepalive, now):
+            if due is Due.EXPIRE:
+                why = Why.EXPIRED if live.replaced_at is None else Why.REPLACED
+                peer.trouble = peer.trouble or (Reason.KEYS_EXPIRED if peer.selected == slot else None)
+                return effects + peer.remove(slot, why, now)
+            if due is Due.KEEPALIVE:
+                live.kept_alive(now)
+                effects.append(SendFrame(slot, KIND_KEEPALIVE, b""))
+            elif peer.selected == slot and (due is Due.REKEY or live.data_at > now - 2 * timers.dead):
+                effects += self._attempts.start(peer, now)
+        moving = live.data_at > now - timers.rtt_interval
+        if peer.selected == slot and live.confirmed and moving:
+            effects += live.path.measure(timers, now)
+        return effects
+
+    def _peer_due(self, peer: Peer, now: float) -> list[Effect]:
+        timers = self._context.timers
+        effects = self._done(self._enforce_policy(peer, now))
+        live = peer.sending
+        if live is None and peer.settings.keepalive is not None:
+            effects += self._attempts.start(peer, now)
+        if live is not None and live.confirmed and peer.path_mtu is not None:
+            moving = live.activity.data_sent > now - timers.mtu_confirm_interval
+            before = peer.path_mtu.current
+            effects += peer.probes(peer.path_mtu.tick(now, moving, live.path.rtt))
+            effects += peer.mtu_changed(before)
+        return effects
+
+    def _enforce_policy(self, peer: Peer, now: float) -> list[Effect]:
+        """Erase sessions of another policy than the one in force, and warn while a peer is degraded."""
+        effects: list[Effect] = []
+        policy = self._policy(peer, now)
+        for slot, live in list(peer.sessions.items()):
+            if live.session.policy != policy:
+                effects += peer.remove(slot, Why.REMOVED, now, CloseReason.ADMINISTRATIVE)
+        attempt = self._attempts.of(peer.settings.peer_id)
+        if attempt is not None and attempt.m1 is not None and attempt.m1.remote.policy != policy:
+            self._attempts.cancel(peer.settings.peer_id)
+        if policy != POLICY_FULL and now >= peer.warned_at + self._context.timers.degraded_warning:
+            peer.warned_at = now
+            effects.append(Tell(Problem(Reason.SECURITY_DEGRADED, "core", "auth-plaintext", peer.settings.name)))
+        return effects
+
+    # -- peers --------------------------------------------------------------------------------------
+
+    def _policy(self, peer: Peer, now: float) -> int:
+        """Degraded only if configured, armed here, and not past its end; never by anything received."""
+        settings = peer.settings
+        ended = settings.degraded_until is not None and now >= settings.degraded_until
+        if settings.allow_degraded and settings.peer_id in self._context.armed and not ended:
+            return POLICY_AUTH_PLAINTEXT
+        return POLICY_FULL
+
+    def _remote(self, peer: Peer, now: float) -> Remote:
+        settings = peer.settings
+        return Remote(settings.peer_id, self._keys[settings.peer_id], settings.psk, self._policy(peer, now))
+
+    def _find(self, peer_id: bytes, now: float) -> Remote | None:
+        peer = self._context.peers.get(peer_id)
+        return None if peer is None else self._remote(peer, now)
+
+    def _new_peer(self, settings: PeerSettings) -> list[Effect]:
+        try:
+            self._keys[settings.peer_id] = xwing.PublicKey(settings.public_key)
+        except Refused:
+            return [Tell(Problem(Reason.BAD_AUTH, "core", "the card holds no valid X-Wing key", settings.name))]
+        self._context.peers[settings.peer_id] = Peer(settings, self._context.settings.peer_id, settings.endpoints)
+        return []
+
+    def _change_peer(self, peer: Peer, settings: PeerSettings, now: float) -> list[Effect]:
+        before = peer.settings
+        if (before.public_key, before.psk) != (settings.public_key, settings.psk):
+            return self._drop_peer(peer, now) + self._new_peer(settings)
+        peer.settings = settings
+        if before.endpoints != settings.endpoints:
+            peer.endpoints = settings.endpoints
+        return self._enforce_policy(peer, now) + (self._attempts.start(peer, now) if peer.wanted else [])
+
+    def _drop_peer(self, peer: Peer, now: float) -> list[Effect]:
+        peer_id = peer.settings.peer_id
+        self._attempts.forget(peer_id)
+        effects = peer.remove_all(Why.REMOVED, now, CloseReason.ADMINISTRATIVE)
+        del self._context.peers[peer_id], self._keys[peer_id]
+        self._context.armed.discard(peer_id)
+        return [*effects, SelectForSending(peer_id, None)]
+
+    def _counted(self, result: list[Effect] | DropReason) -> list[Effect]:
+        if isinstance(result, DropReason):
+            self._context.drop(result)
+            return []
+        return self._done(result)
+
+    def _done(self, effects: list[Effect]) -> list[Effect]:
+        """Give back what erased sessions held. Every list of effects passes here before it leaves."""
+        for effect in effects:
+            if isinstance(effect, Erase) and effect.slot in self._live:
+                _, live = self._live.pop(effect.slot)
+                self._context.indices.discard(live.session.index_in)
+                self._context.free_slot(effect.slot)
+                self._admission.erased(effect.slot)
+        return effects
