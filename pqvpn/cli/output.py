@@ -7,7 +7,6 @@ NO_COLOR is set (no-color.org).
 import json
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO, Any
@@ -62,6 +61,8 @@ def as_dict(error: PqvpnError) -> dict[str, str]:
 def print_error(error: PqvpnError, modes: Modes) -> None:
     """Tell an error on stderr, all of its parts, and with `--debug` where it was raised."""
     if modes.debug:
+        import traceback
+
         traceback.print_exception(error, file=sys.stderr)
     if modes.json:
         value = {"ok": False, "exit_code": error.exit_code, "errors": [as_dict(part) for part in parts(error)]}

@@ -158,8 +158,8 @@ def _without_section(source: str, name: str) -> str:
     end = next((number for number in range(start + 1, len(lines)) if _ANY_HEADER.match(lines[number])), len(lines))
     while end > start + 1 and _is_idle(lines[end - 1]):
         end -= 1
-    while end < len(lines) and not lines[end].strip() and start and not lines[start - 1].strip():
-        end += 1  # one blank line is enough where the section was
+    while start and not lines[start - 1].strip():
+        start -= 1  # the blank lines behind the section are enough
     return "".join(lines[:start] + lines[end:])
 
 
@@ -190,6 +190,7 @@ def _card_file(path: Path, peer: NewPeer) -> Iterator[None]:
     """The peer's card at `path`; taken away again when the block raises. An equal file is left as it is."""
     text = identity_text.card_to_file(peer.card).encode()
     made = not os.path.lexists(path)
+    made_folder = not path.parent.exists()
     if not made and files.read(path) != text:
         raise ConfigError(Reason.CONFIG_EXISTS, "another card lies there", place=str(path), remedy=f"move it: {path}")
     if made:
@@ -201,6 +202,8 @@ def _card_file(path: Path, peer: NewPeer) -> Iterator[None]:
     except BaseException:
         if made:
             path.unlink(missing_ok=True)
+        if made_folder:
+            path.parent.rmdir()
         raise
 
 
