@@ -11,6 +11,7 @@
 Knows the command line, the control socket and the configuration's syntax; imports nothing of `pqvpn`, as a user would not.
 """
 
+import contextlib
 import ipaddress
 import json
 import os
@@ -25,7 +26,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lab.namespaces import Lab, LabError, Namespace
-from lab.waiting import wait_for
+from lab.waiting import WaitTimeoutError, wait_for
 
 PQVPN = (sys.executable, "-m", "pqvpn.cli")
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -45,6 +46,7 @@ class Node:
         self.folder = folder
         self.config = folder / "pqvpn.toml"
         self.log_file = folder / "log"
+        self.card = ""
         self.listen = listen
         self.interfaces = [ipaddress.ip_interface(address) for address in addresses]
         self.process: subprocess.Popen[Any] | None = None
@@ -79,15 +81,13 @@ class Node:
         self, other: "Node", endpoint: str | None = None, *, allow: Sequence[str] = (), **options: str
     ) -> None:
         """`pqvpn peer add`; `allow` is by default the other's own addresses, `options` are further ones (psk_file=...)."""
-        card = self.folder / f"{other.name}.pqcard"
-        card.write_text(other.cli("card", "--file").stdout)
         wanted = allow or [str(ipaddress.ip_network(interface.ip)) for interface in other.interfaces]
         arguments = [part for prefix in wanted for part in ("--allow", prefix)]
         if endpoint:
             arguments += ["--endpoint", endpoint]
         for option, value in options.items():
             arguments += [f"--{option.replace('_', '-')}", value]
-        self.cli("peer", "add", other.name, str(card), *arguments)
+        self.cli("peer", "add", other.name, other.card, *arguments)
 
     # Life
 
@@ -166,9 +166,25 @@ class Node:
         return [each["pid"] for each in self.status()["processes"] if each["component"].startswith(component)]
 
     def wait_for_peer(self, name: str, state: str = "up", timeout: float = 15.0) -> dict[str, Any]:
-        """Wait until the peer's state is `state`; returns its status."""
-        wait_for(f"{self.name}'s peer {name} to be {state}", lambda: self.peer(name)["state"] == state, timeout)
-        return self.peer(name)
+        """Wait until the peer's state is `state`; returns its status. For "up" something is sent, since peers are called
+        when there is something to send."""
+
+        def probe() -> dict[str, Any] | None:
+            seen.update(self.peer(name))
+            if state == "up" and seen["state"] == "down":
+                self.poke(ipaddress.ip_network(seen["allowed_ips"][0])[0])
+            return seen if seen["state"] == state else None
+
+        seen: dict[str, Any] = {}
+        try:
+            return wait_for(f"{self.name}'s peer {name} to be {state}", probe, timeout)
+        except WaitTimeoutError as error:
+            raise WaitTimeoutError(f"{error}; it is {seen.get('state')}: {seen.get('reason')}") from None
+
+    def poke(self, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+        """Send one small datagram to the inner `address`, which nobody needs to receive."""
+        with self.namespace.socket(_family(address), socket.SOCK_DGRAM) as anything, contextlib.suppress(OSError):
+            anything.sendto(b"", (str(address), 9))
 
     def log(self) -> str:
         """Everything the node wrote on stdout and stderr so far."""
@@ -188,7 +204,7 @@ def make_node(
     folder = lab.folder / name
     node = Node(namespace, name, folder, addresses, listen)
     inner = [part for address in addresses for part in ("--address", address)]
-    node.cli("init", "--name", name, "--listen", str(listen), *inner)
+    node.card = json.loads(node.cli("init", "--json", "--name", name, "--listen", str(listen), *inner).stdout)["line"]
     node.set({"node": {"runtime_dir": str(folder / "run")}})
     if settings:
         node.set(settings)
@@ -205,6 +221,10 @@ def _endpoint(host: str | None, port: int) -> str | None:
     if host is None:
         return None
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _family(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> int:
+    return socket.AF_INET if address.version == 4 else socket.AF_INET6
 
 
 def _environment() -> dict[str, str]:

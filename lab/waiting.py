@@ -11,7 +11,7 @@ class WaitTimeoutError(AssertionError):
     """What was awaited did not come true in time; says what, and what was seen last."""
 
 
-def wait_for(what: str, probe: Callable[[], T], timeout: float = 10.0, interval: float = 0.01) -> T:
+def wait_for(what: str, probe: Callable[[], T | None], timeout: float = 10.0, interval: float = 0.01) -> T:
     """Call `probe` until it returns something true, and return that.
 
     `timeout` and `interval` are seconds. OSError of the probe counts as "not yet" (a control socket that does not
