@@ -76,7 +76,9 @@ def siv_seal(key: bytes, nonce: bytes, plaintext: bytes, ad: bytes) -> bytes:
 
 
 def siv_unseal(key: bytes, nonce: bytes, ciphertext: bytes, ad: bytes) -> bytes | None:
-    """Open what `siv_seal` made; None when it does not authenticate."""
+    """Open what `siv_seal` made; None when it does not authenticate or its nonce has not 12 bytes."""
+    if len(nonce) != NONCE_SIZE:
+        return None
     try:
         return AESGCMSIV(key).decrypt(nonce, ciphertext, ad)
     except InvalidTag:
