@@ -5,7 +5,7 @@ consumes facts. A fact never carries a secret; addresses and peer names are give
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from pqvpn.reasons import Reason
@@ -20,7 +20,7 @@ class Fact:
 
     def fields(self) -> dict[str, Any]:
         """The record's fields by name, without those that are empty."""
-        pairs = ((name, getattr(self, name)) for name in self.__dataclass_fields__)
+        pairs = ((field.name, getattr(self, field.name)) for field in fields(self))
         return {name: value for name, value in pairs if value is not None and value != ""}
 
 

@@ -121,6 +121,10 @@ class Lanes:
         """The peer with this number, if it is configured."""
         return next((peer for peer, n in self._numbers.items() if n == number), None)
 
+    def selected(self) -> tuple[int, ...]:
+        """Slots of the sessions on which packets leave."""
+        return tuple(self._selected.values())
+
     def session_id(self, slot: int) -> bytes | None:
         """The ID of the session in a slot."""
         entry = self._book.get(slot)

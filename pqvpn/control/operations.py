@@ -82,7 +82,7 @@ class Operations:
         process = self._process
         for peer, spec in process.peers.items():
             if name in (spec.name, peer_id.to_text(peer)):
-                process.do(lambda: process.core.want_session(peer, now()))  # noqa: B023 - called at once
+                process.do(lambda: process.core.want_session(peer, now(), force=True))  # noqa: B023 - called at once
                 process.resolver.look_again(peer)
                 return {"peer": spec.name}
         raise PqvpnError(Reason.REQUEST_REFUSED, f"no peer {name[:64]!r} is configured")

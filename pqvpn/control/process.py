@@ -104,10 +104,13 @@ class ControlProcess:
     # -- inputs ------------------------------------------------------------------------------------------------------
 
     def configure(self, peers: tuple[PeerSpec, ...]) -> None:
-        """Apply the complete set of peers at once."""
+        """Apply the complete set of peers at once; new ones that can be reached are called without waiting for traffic."""
+        added = [p.peer_id for p in peers if p.peer_id not in self.peers and p.endpoints]
         self.peers = {p.peer_id: p for p in peers}
         self.lanes.configure({p.peer_id: p.allowed_ips for p in peers})
         self.do(lambda: self.core.set_peers(tuple(_peer_settings(p) for p in peers), now()))
+        for peer in added:
+            self.do(lambda: self.core.want_session(peer, now()))  # noqa: B023 - called at once
         self.resolver.configure({p.peer_id: p.endpoints for p in peers}, {p.peer_id: p.name for p in peers})
 
     def do(self, decide: Callable[[], list[Effect]]) -> None:
@@ -159,7 +162,7 @@ class ControlProcess:
         life = self.start.timers.reject_after
         found = [replace(s, derived_at=s.expires_at - life) for s in self.lanes.adopt(lane, held)]
         if found:
-            self.do(lambda: self.core.adopt(tuple(found), now()))
+            self.do(lambda: self.core.adopt(tuple(found), now(), self.lanes.selected()))
         self.lanes.bring_up_to_date(lane)
 
     def _resolved(self, peer: bytes, addresses: tuple[Address, ...]) -> None:
