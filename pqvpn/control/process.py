@@ -115,12 +115,15 @@ class ControlProcess:
 
     def do(self, decide: Callable[[], list[Effect]]) -> None:
         """Let the core decide and carry its effects out. The boundary of this plane: what fails is told and abandoned."""
+        self._decide(decide)
+        self._arm()
+
+    def _decide(self, decide: Callable[[], list[Effect]]) -> None:
         try:
             for effect in decide():
                 self._carry_out(effect)
         except Exception as error:  # noqa: BLE001 - the boundary: one input must not end the process
             self._failed("core", error)
-        self._arm()
 
     def _readable(self) -> None:
         for _ in range(_BATCH):
@@ -128,11 +131,12 @@ class ControlProcess:
                 received = datagrams.receive(self.udp)
             except OSError as error:
                 self._failed("udp", error)
-                return
+                break
             if received is None:
-                return
+                break
             data, source, local = received
-            self.do(lambda: self.core.receive(data, source, local, now()))  # noqa: B023 - called at once
+            self._decide(lambda: self.core.receive(data, source, local, now()))  # noqa: B023 - called at once
+        self._arm()  # once a batch: a flood of datagrams must not cost a look at every session each
 
     def _event(self, lane: int, event: events.Event) -> None:
         match event:
