@@ -48,7 +48,7 @@ bench-bars: $(STAMP) ## Measure, and fail naming the figures that miss their bar
 	$(BIN)/python -m bench --bars $(BENCH)
 
 docs: $(STAMP) ## Write the generated pages of docs/ anew
-	$(BIN)/python -m pqvpn.docs
+	$(BIN)/python -m pqvpn.cli.docs docs
 
 lock: ## Write requirements/*.txt anew from pyproject.toml; LOCK=--upgrade for new versions
 	scripts/lock.sh $(LOCK)

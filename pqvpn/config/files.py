@@ -30,17 +30,18 @@ def read(path: Path, limit: int = FILE_LIMIT, *, private: bool = False) -> bytes
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not hold us up
     except (OSError, ValueError) as error:
         raise ConfigError(Reason.CONFIG_FILE, f"cannot open {path}: {_why(error)}") from None
-    with open(descriptor, "rb", buffering=0) as file:
+    try:
         state = os.fstat(descriptor)
         if not stat.S_ISREG(state.st_mode):
             raise ConfigError(Reason.CONFIG_FILE, f"{path} is not a regular file")
         if private and state.st_mode & _OPEN_TO_OTHERS:
             raise _loose(path, state.st_mode, "600")
-        try:
-            data = file.read(limit + 1)
-        except OSError as error:
-            raise ConfigError(Reason.CONFIG_FILE, f"cannot read {path}: {_why(error)}") from None
-    if data is None or len(data) > limit:
+        data = os.read(descriptor, limit + 1)  # of a regular file this is short at its end only
+    except OSError as error:
+        raise ConfigError(Reason.CONFIG_FILE, f"cannot read {path}: {_why(error)}") from None
+    finally:
+        os.close(descriptor)
+    if len(data) > limit:
         raise ConfigError(Reason.CONFIG_FILE, f"{path} is larger than {limit} bytes")
     return data
 

@@ -189,22 +189,21 @@ def _edited(path: Path) -> Iterator[str]:
 def _card_file(path: Path, peer: NewPeer) -> Iterator[None]:
     """The peer's card at `path`; taken away again when the block raises. An equal file is left as it is."""
     text = identity_text.card_to_file(peer.card).encode()
-    made = not os.path.lexists(path)
-    made_folder = not path.parent.exists()
-    if not made and files.read(path) != text:
-        raise ConfigError(Reason.CONFIG_EXISTS, "another card lies there", place=str(path), remedy=f"move it: {path}")
-    if made:
-        with _told(path):
-            path.parent.mkdir(mode=0o700, exist_ok=True)
-            _write_new(path, text)
-    try:
+    if os.path.lexists(path):
+        if files.read(path) != text:
+            remedy = f"move it away: {path}"
+            raise ConfigError(Reason.CONFIG_EXISTS, "another card lies there", place=str(path), remedy=remedy)
         yield
-    except BaseException:
-        if made:
-            path.unlink(missing_ok=True)
-        if made_folder:
-            path.parent.rmdir()
-        raise
+        return
+    with contextlib.ExitStack() as undo:
+        with _told(path):
+            if not path.parent.exists():
+                path.parent.mkdir(mode=0o700)
+                undo.callback(path.parent.rmdir)
+            _write_new(path, text)
+            undo.callback(path.unlink)
+        yield
+        undo.pop_all()
 
 
 def _write_new(path: Path, data: bytes) -> None:
