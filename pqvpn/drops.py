@@ -55,6 +55,7 @@ class DropReason(IntEnum):
     CRYPTO_UNAVAILABLE = 38  # self-test failed: handshakes are refused
     RESPONSE_LIMIT = 39  # path responses or repeated acknowledgements over their rate
     HANDOVER = 40  # the lane that owns this packet could not take it
+    INTERNAL = 41  # a burst abandoned after an internal error of the lane
 
 
 DROP_COUNT = 64  # counters reserved in shared memory

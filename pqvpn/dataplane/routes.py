@@ -1,0 +1,61 @@
+"""Allowed IPs: which peer an address belongs to, by longest prefix.
+
+Owns the table and a bounded cache in front of it. One table serves both directions: destinations choose the peer,
+and a
+source is good when it leads to the peer that sent it. Addresses are the native integers that a cast of the packet
+buffer gives: one u32 for IPv4, two u64 for IPv6.
+"""
+
+import sys
+from collections.abc import Iterable
+from typing import Final
+
+from pqvpn.dataplane.commands import PeerRoutes
+
+NO_PEER: Final = -1
+_CACHE: Final = 4096
+
+
+class Routes:
+    """An immutable table with its cache; a change makes a new one."""
+
+    def __init__(self, peers: Iterable[PeerRoutes] = ()) -> None:
+        tables: dict[int, dict[int, dict[int, int]]] = {4: {}, 16: {}}
+        for entry in peers:
+            for prefix in entry.prefixes:
+                bits = 8 * len(prefix.ip)
+                masked = int.from_bytes(prefix.ip, "big") >> (bits - prefix.length)
+                tables[len(prefix.ip)].setdefault(prefix.length, {})[masked] = entry.peer
+        self._v4 = sorted(tables[4].items(), reverse=True)
+        self._v6 = sorted(tables[16].items(), reverse=True)
+        self._cache4: dict[int, int] = {}
+        self._cache6: dict[tuple[int, int], int] = {}
+
+    def find(self, ip: bytes) -> int:
+        """The peer of an address of 4 or 16 bytes, `NO_PEER` when there is none."""
+        bits = 8 * len(ip)
+        number = int.from_bytes(ip, "big")
+        for length, prefixes in self._v4 if bits == 32 else self._v6:
+            peer = prefixes.get(number >> (bits - length))
+            if peer is not None:
+                return peer
+        return NO_PEER
+
+    def find4(self, word: int) -> int:
+        """`find` for an IPv4 address as it lies in the packet, read as a native u32."""
+        peer = self._cache4.get(word)
+        if peer is None:
+            if len(self._cache4) >= _CACHE:
+                self._cache4.clear()
+            peer = self._cache4[word] = self.find(word.to_bytes(4, sys.byteorder))
+        return peer
+
+    def find6(self, high: int, low: int) -> int:
+        """`find` for an IPv6 address as it lies in the packet, read as two native u64."""
+        peer = self._cache6.get((high, low))
+        if peer is None:
+            if len(self._cache6) >= _CACHE:
+                self._cache6.clear()
+            ip = high.to_bytes(8, sys.byteorder) + low.to_bytes(8, sys.byteorder)
+            peer = self._cache6[high, low] = self.find(ip)
+        return peer

@@ -1,0 +1,200 @@
+"""The lane's event loop: wait, take commands, move packets.
+
+Owns the order of work, the boundary that keeps an internal fault from ending the process, and what each command does.
+A lane outlives control: with nobody sending commands it goes on with the keys it has until they expire.
+"""
+
+import gc
+import os
+import select
+import signal
+import socket
+import time
+from typing import Final
+
+from pqvpn.dataplane import start as start_message
+from pqvpn.dataplane.commands import (
+    NO_SLOT,
+    Command,
+    EraseSession,
+    InstallSession,
+    Report,
+    SelectSession,
+    SendFrame,
+    SetEndpoint,
+    SetPathMtu,
+    SetRoutes,
+    Stop,
+)
+from pqvpn.dataplane.counters import SLOTS, Counters, Total
+from pqvpn.dataplane.events import Held, Holding, LaneFault, LaneReady
+from pqvpn.dataplane.inbound import Inbound
+from pqvpn.dataplane.links import FRAME, parse_datagrams
+from pqvpn.dataplane.outbound import Outbound
+from pqvpn.dataplane.routes import Routes
+from pqvpn.dataplane.start import Start
+from pqvpn.dataplane.state import Lane
+from pqvpn.drops import DropReason
+
+_TELL_EVERY_NS: Final = 1_000_000_000
+_CROSSOVER_MESSAGES: Final = 32  # taken before other work gets its turn
+_clock = time.clock_gettime_ns
+_BOOTTIME: Final = time.CLOCK_BOOTTIME
+
+
+class Worker:
+    """One lane."""
+
+    def __init__(self, start: Start, link: socket.socket) -> None:
+        self._link = link
+        self._counters = Counters(start.counters)
+        udp = socket.socket(fileno=start.udp)
+        self.lane = Lane(start, udp, self._counters.words)
+        self._start = start
+        self.outbound = Outbound(self.lane)
+        self.inbound = Inbound(self.lane)
+        self._stopped = False
+        self._faults = 0
+        self._fault_told_ns = 0
+        self._lanes_by_fd = {fd: lane for lane, fd in self.lane.crossover.filenos()}
+
+    def run(self) -> None:
+        """Serve until `Stop` comes or the link to the supervisor closes."""
+        lane, poller = self.lane, select.epoll()
+        control = lane.control.fileno()
+        fds = [lane.tun, control, self._link.fileno(), *self._lanes_by_fd]
+        if self._start.reads_udp:
+            fds.append(lane.udp.fileno())
+        for fd in fds:
+            poller.register(fd, select.EPOLLIN)
+        lane.count(Total.PID, os.getpid() - lane.total(Total.PID))
+        lane.tell(LaneReady(lane.number, lane.offloads))
+        work = {lane.tun: self.outbound.pump, lane.udp.fileno(): self.inbound.pump, control: self._obey}
+        poll = poller.poll
+        gc.collect()
+        gc.freeze()
+        gc.disable()  # nothing in a lane makes cycles; a pass over the heap would stall a burst
+        while not self._stopped:
+            ready = poll()
+            lane.now_ns = _clock(_BOOTTIME)
+            for fd, _ in ready:
+                try:
+                    act = work.get(fd)
+                    if act is not None:
+                        act()
+                    else:
+                        self._other(fd)
+                except Exception as e:  # noqa: BLE001 - the boundary of the data plane: count, tell, go on
+                    self._fault(e)
+            lane.count(Total.BURSTS)
+
+    def _fault(self, e: Exception) -> None:
+        """An internal error ended one burst. Its packets are gone; the lane is not."""
+        self.outbound.abandon()
+        lane = self.lane
+        self._faults += 1
+        lane.count(Total.FAULTS)
+        lane.drop(DropReason.INTERNAL)
+        if self._fault_told_ns and lane.now_ns - self._fault_told_ns < _TELL_EVERY_NS:
+            return
+        self._fault_told_ns = lane.now_ns
+        last = e.__traceback__
+        while last is not None and last.tb_next is not None:
+            last = last.tb_next
+        place = "" if last is None else f" {os.path.basename(last.tb_frame.f_code.co_filename)}:{last.tb_lineno}"
+        lane.tell(LaneFault(lane.number, type(e).__name__ + place, self._faults))
+
+    def _other(self, fd: int) -> None:
+        """The supervisor's link or another lane."""
+        if fd == self._link.fileno():
+            if not self._link.recv(1):
+                self._stopped = True
+            return
+        lane = self._lanes_by_fd[fd]
+        for _ in range(_CROSSOVER_MESSAGES):
+            message = self.lane.crossover.receive(lane)
+            if message is None:
+                return
+            if message[0] == FRAME:
+                self.outbound.inject(message[1:], handed=True)
+            else:
+                self.inbound.inject(*parse_datagrams(message, self.lane.ipv6))
+
+    # -- commands
+
+    def _obey(self) -> None:
+        for command in self.lane.control.commands():
+            self.apply(command)
+
+    def apply(self, command: Command) -> None:
+        """Do what control says."""
+        lane = self.lane
+        match command:
+            case InstallSession():
+                if 0 <= command.slot < SLOTS:
+                    lane.install(command)
+            case SelectSession():
+                self._select(command)
+            case SetEndpoint():
+                session = lane.sessions.get(command.slot)
+                if session is not None:
+                    session.move(command.endpoint, command.source, command.budget)
+            case EraseSession():
+                lane.erase(command.slot)
+            case SendFrame():
+                self.outbound.send_frame(command)
+            case SetPathMtu():
+                lane.peer(command.peer).path_mtu = command.mtu
+            case SetRoutes():
+                self._route(command)
+            case Report():
+                self._report()
+            case Stop():
+                for slot in list(lane.sessions):
+                    lane.erase(slot)
+                self._stopped = True
+
+    def _select(self, command: SelectSession) -> None:
+        peer = self.lane.peer(command.peer)
+        peer.black_hole = command.black_hole
+        session = None if command.slot == NO_SLOT else self.lane.sessions.get(command.slot)
+        peer.session = session
+        if session is not None:
+            self.outbound.release(peer)
+        elif command.black_hole:
+            self.outbound.release(peer)  # what waits is refused one by one
+
+    def _route(self, command: SetRoutes) -> None:
+        """Take the new table; peers that are no longer in it lose what waited for them."""
+        self.lane.routes = Routes(command.peers)
+        known = {entry.peer for entry in command.peers}
+        for number in [n for n in self.lane.peers if n not in known]:
+            del self.lane.peers[number]
+
+    def _report(self) -> None:
+        lane = self.lane
+        selected = {id(peer.session) for peer in lane.peers.values()}
+        held = []
+        for session in lane.sessions.values():
+            i = session.install
+            held.append(
+                Held(
+                    i.slot, i.peer, i.index_in, i.index_out, i.lanes, i.aead, i.policy, i.mtu, session.endpoint,
+                    session.source, i.expires_at, i.session_id, i.peer_id, i.initiator, id(session) in selected,
+                )
+            )  # fmt: skip
+        lane.tell(Holding(lane.number, tuple(held)))
+
+
+def main(fd: int) -> int:
+    """Run a lane whose link to the supervisor is descriptor `fd`; returns the exit code."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's ^C is for the supervisor
+    link = socket.socket(fileno=fd)
+    try:
+        start = start_message.receive(link)
+    except EOFError:
+        return 0
+    worker = Worker(start, link)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    worker.run()
+    return 0
