@@ -29,12 +29,14 @@ def edited(draw, original: str) -> str:
 
 @given(st.one_of(st.text(), edited(LINE), edited(FILE)))
 def test_cards(given_text):
+    """A card file has no checksum of its own: another card may come out, which then has another ID."""
     try:
         card = text.card_from_text(given_text)
     except ConfigError:
         return
-    assert given_text.strip() == LINE or given_text == FILE
-    assert card == CARD
+    if card != CARD:
+        assert card.peer_id != CARD.peer_id
+    assert given_text.strip() == text.card_to_line(card) or given_text == text.card_to_file(card)
 
 
 @given(st.one_of(st.binary(max_size=100), st.binary(min_size=CARD_SIZE, max_size=CARD_SIZE)))

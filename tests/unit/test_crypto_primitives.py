@@ -129,3 +129,16 @@ def test_self_tests_notice_wrong_answers(monkeypatch):
     monkeypatch.setattr(kdf, "expand", lambda prk, info, length: bytes(length))
     monkeypatch.setattr(xwing, "combine", lambda *parts: Secret(bytes(32)))
     assert set(selftest.failures()) == {selftest.BLAKE2S, selftest.HKDF, selftest.X_WING}
+
+
+def test_self_tests_notice_a_cipher_that_does_not_authenticate():
+    class Careless:
+        def encrypt(self, nonce, plaintext, ad):
+            return b"sealed"
+
+        def decrypt(self, nonce, sealed, ad):
+            return b"text"
+
+    assert not selftest._answers(Careless(), "", b"text".hex(), "", b"sealed".hex())
+    assert not selftest._answers(Careless(), "", b"text".hex(), "", b"SEALED".hex())
+    assert not selftest._answers(Careless(), "", b"TEXT".hex(), "", b"sealed".hex())
