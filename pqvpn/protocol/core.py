@@ -47,6 +47,7 @@ from pqvpn.wire.handshake import TYPE_HANDSHAKE, Fragment, Msg, parse_fragment
 from pqvpn.wire.offer import Params
 
 HEARTBEAT = 1.0  # with sessions, the driver looks at the lanes' counters at least so often
+SOONEST = 0.01  # between two ticks, at least
 
 
 class Core:
@@ -60,6 +61,7 @@ class Core:
         self._attempts = Attempts(self._context, self._remote)
         self._admission = Admission(self._context, self._find, now)
         self._ticked = now
+        self._deadline: float | None = None  # cached: a stranger's datagram must not cost a walk over all sessions
 
     @property
     def drops(self) -> list[int]:
@@ -154,6 +156,7 @@ class Core:
         live = held[1]
         before = live.activity.received
         live.observe(seen)
+        self._deadline = None
         if live.activity.received <= before:
             return []
         since_installed = live.activity.received >= live.session.derived_at
@@ -217,7 +220,12 @@ class Core:
     # -- time ---------------------------------------------------------------------------------------
 
     def deadline(self) -> float | None:
-        """When `tick` is to be called, at the latest; None is never returned while secrets rotate."""
+        """When `tick` is to be called, at the latest; secrets rotate, so there always is such a time."""
+        if self._deadline is None:
+            self._deadline = self._next_deadline()
+        return self._deadline
+
+    def _next_deadline(self) -> float:
         timers = self._context.timers
         times = [self._attempts.deadline(), self._admission.deadline()]
         for peer, live in self._live.values():
@@ -226,12 +234,13 @@ class Core:
             probing = peer.path_mtu.deadline() if peer.path_mtu is not None and peer.sending else None
             times += [] if probing is None else [probing]
         if self._live or self._context.armed:
-            times.append(self._ticked + min(HEARTBEAT, timers.keepalive / 10))
-        return min(times)
+            times.append(self._ticked + min(HEARTBEAT, timers.keepalive / 5))
+        # what stays due after a tick waits for something else, such as a handshake under way: the driver must not spin
+        return max(min(times), self._ticked + SOONEST)
 
     def tick(self, now: float) -> list[Effect]:
         """Time passed: everything that is due."""
-        self._ticked = now
+        self._ticked, self._deadline = now, None
         self._admission.tick(now)
         effects: list[Effect] = []
         for peer, live in list(self._live.values()):
@@ -473,7 +482,8 @@ class Core:
         return self._done(result)
 
     def _done(self, effects: list[Effect]) -> list[Effect]:
-        """Give back what erased sessions held. Every list of effects passes here before it leaves."""
+        """Give back what erased sessions held. Every list of effects passes here before it leaves, but a stranger's."""
+        self._deadline = None
         for effect in effects:
             if isinstance(effect, Erase) and effect.slot in self._live:
                 _, live = self._live.pop(effect.slot)
