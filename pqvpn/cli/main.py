@@ -112,6 +112,10 @@ def _invoke(arguments: list[str], modes: output.Modes) -> int:
     """Hand over to typer, whose own exceptions become ours."""
     try:
         code = app(args=arguments, prog_name="pqvpn", standalone_mode=False, obj=modes)
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):  # typer's own answer to it is to exit with 1
+            raise ended.__context__ from None
+        raise
     except typer.Abort:
         raise KeyboardInterrupt from None
     except typer.TyperException as error:
