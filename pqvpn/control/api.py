@@ -86,7 +86,7 @@ class Api:
             if operation is None:
                 raise PqvpnError(Reason.REQUEST_REFUSED, f"no operation {str(request.get('op'))[:40]!r}")
             return {"ok": True, "result": await operation(request)}
-        except msgspec.DecodeError:
+        except (ValueError, RecursionError):  # not JSON, not UTF-8, nested without end
             errors = [describe(PqvpnError(Reason.REQUEST_REFUSED, "the request is not a JSON object"))]
         except RequestRefusedError as refusal:
             errors = refusal.errors

@@ -11,8 +11,6 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-import msgspec
-
 from pqvpn.crypto.secret import Secret
 from pqvpn.dataplane import commands, events
 from pqvpn.dataplane.counters import Counters
@@ -300,7 +298,7 @@ class Lanes:
 def _decoded(message: bytes) -> events.Event | None:
     try:
         return events.decode(message)
-    except msgspec.DecodeError:  # only a lane gone wrong sends such; its death is the supervisor's affair
+    except ValueError:  # only a lane gone wrong sends such; its death is the supervisor's affair
         return None
 
 

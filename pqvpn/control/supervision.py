@@ -173,7 +173,7 @@ def receive_as_control(end: socket.socket) -> tuple[ToControl, int | None]:
 
 
 def receive_as_supervisor(end: socket.socket) -> ToSupervisor:
-    """The next message. Raises EOFError when control is gone, `msgspec.DecodeError` when it is something else."""
+    """The next message. Raises EOFError when control is gone, ValueError when it is something else."""
     data = end.recv(_INLINE)
     if not data:
         raise EOFError("control closed the link")

@@ -14,8 +14,6 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from pqvpn.config import load as configuration
 from pqvpn.config import paths
 from pqvpn.config.schema import NodeConfig
@@ -189,7 +187,7 @@ class Node:
         assert self._control_link is not None
         try:
             message = supervision.receive_as_supervisor(self._control_link)
-        except (EOFError, OSError, msgspec.DecodeError):
+        except (EOFError, OSError, ValueError):  # gone, or not itself any more
             self._selector.unregister(self._control_link)  # its end is seen by the process's own descriptor
             self._control_link.close()
             self._control_link = None
