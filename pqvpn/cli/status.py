@@ -16,6 +16,7 @@ from pqvpn.config import paths
 
 if TYPE_CHECKING:
     from rich.console import Group
+    from rich.table import Table
 
 _INTERVAL = 1.0
 NOT_ALL_UP = 1
@@ -47,7 +48,8 @@ def _show(answer: Mapping[str, Any], drops: bool, json: bool) -> None:
     elif output.coloured(sys.stdout):
         from rich.console import Console
 
-        Console(highlight=False).print(_rich(answer, drops))
+        console = Console(highlight=False)
+        console.print(_rich(answer, drops, console.width))
     else:
         print(plain(answer, drops))
 
@@ -63,11 +65,13 @@ def _watch(runtime: Path, drops: bool, json: bool) -> None:
         from rich.console import Console
         from rich.live import Live
 
-        first = _rich(client.request(runtime, "status"), drops)
-        with Live(first, console=Console(highlight=False), auto_refresh=False, screen=True) as live:
+        console = Console(highlight=False)
+        first = _rich(client.request(runtime, "status"), drops, console.width)
+        with Live(first, console=console, auto_refresh=False, screen=True) as live:
             while True:
+                live.refresh()
                 time.sleep(_INTERVAL)
-                live.update(_rich(client.request(runtime, "status"), drops), refresh=True)
+                live.update(_rich(client.request(runtime, "status"), drops, console.width))
     except KeyboardInterrupt:
         return
 
@@ -86,31 +90,48 @@ def plain(answer: Mapping[str, Any], drops: bool = False) -> str:
 
 
 def _columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[place]) for row in (head, *rows)) for place in range(len(head))]
+    widths = _widths(head, rows)
     return "\n".join(
         "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)
     )
 
 
-def _rich(answer: Mapping[str, Any], drops: bool) -> "Group":
+def _widths(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max(len(row[place]) for row in (head, *rows)) for place in range(len(head))]
+
+
+def _rich(answer: Mapping[str, Any], drops: bool, width: int) -> "Group":
     from rich.console import Group
+    from rich.text import Text
+
+    if drops:
+        return Group(Text(plain(answer, drops=True)))
+    rows = [view.row(peer) for peer in view.peers(answer)]
+    fits = sum(_widths(view.COLUMNS, rows)) + 2 * len(view.COLUMNS) <= width
+    above = [Text(note.text, style="bold red" if note.alarm else "") for note in view.headline(answer)]
+    below = [Text(note.text, style="bold red" if note.alarm else "yellow") for note in view.notes(answer)]
+    return Group(*above, Text(""), _table(rows) if fits else _blocks(rows), Text(""), *below)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> "Table":
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    if drops:
-        rows = view.drops(answer)
-        for name in ("REASON", "PACKETS"):
-            table.add_column(name)
-        for dropped in rows:
-            table.add_row(*dropped)
-        return Group(table if rows else Text("No packet was discarded."))
     for name in view.COLUMNS:
-        table.add_column(name, overflow="fold")
-    for peer in view.peers(answer):
-        words = view.row(peer)
+        table.add_column(name, no_wrap=True)
+    for words in rows:
         colour = view.COLOURS.get(words[1], "red")
         table.add_row(*(Text(word, style=colour if place == 1 else "") for place, word in enumerate(words)))
-    above = [Text(note.text, style="bold red" if note.alarm else "") for note in view.headline(answer)]
-    below = [Text(note.text, style="bold red" if note.alarm else "yellow") for note in view.notes(answer)]
-    return Group(*above, Text(""), table, Text(""), *below)
+    return table
+
+
+def _blocks(rows: Sequence[Sequence[str]]) -> "Group":
+    from rich.console import Group
+    from rich.text import Text
+
+    lines = []
+    for words in rows:
+        first, *others = view.block(words)
+        lines += [Text(first, style=view.COLOURS.get(words[1], "red")), *(Text(line) for line in others)]
+    return Group(*lines)

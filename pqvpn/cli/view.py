@@ -3,10 +3,13 @@
 Owns which facts are shown, and in which words and units. Pure: takes the node's answer, knows no terminal.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-COLUMNS = ("PEER", "STATE", "LAST", "ENDPOINT", "RTT", "LOSS", "RECEIVED", "SENT", "HANDSHAKE", "SUITE", "LANES", "MTU")
+COLUMNS = (
+    "PEER", "STATE", "LAST", "ENDPOINT", "RTT", "LOSS", "RECEIVED", "SENT", "HANDSHAKE", "SUITE", "PQ", "LANES", "MTU",
+)  # fmt: skip
 COLOURS = {"up": "green", "connecting": "yellow", "stale": "yellow", "down": "red"}
 _NONE = "-"
 
@@ -96,20 +99,29 @@ def row(peer: Mapping[str, Any]) -> tuple[str, ...]:
         peer.get("endpoint") or _NONE,
         _NONE if rtt is None else f"{rtt:.1f} ms",
         _NONE if loss is None else f"{loss * 100:.1f} %",
-        f"{amount(peer.get('rx_rate'))}/s ({amount(peer.get('rx_bytes'))})",
-        f"{amount(peer.get('tx_rate'))}/s ({amount(peer.get('tx_bytes'))})",
+        f"{amount(peer.get('rx_bytes'))} ({amount(peer.get('rx_rate'))}/s)",
+        f"{amount(peer.get('tx_bytes'))} ({amount(peer.get('tx_rate'))}/s)",
         age(peer.get("handshake_age_seconds")),
-        _suite(peer),
+        re.sub(r" \([^)]*\)", "", peer.get("suite") or _NONE),  # --json spells out what X-Wing is made of
+        _post_quantum(peer),
         str(peer.get("lanes") or _NONE),
         str(peer.get("path_mtu") or _NONE),
     )
 
 
-def _suite(peer: Mapping[str, Any]) -> str:
-    suite = peer.get("suite")
-    if not suite:
+def _post_quantum(peer: Mapping[str, Any]) -> str:
+    if not peer.get("suite"):
         return _NONE
-    return f"{suite} {'(post-quantum)' if peer.get('post_quantum') else '(NOT post-quantum)'}"
+    return "yes" if peer.get("post_quantum") else "NO"
+
+
+def block(words: Sequence[str]) -> list[str]:
+    """One peer's row as lines for a terminal that the table does not fit on; what is not known is left out."""
+    known = [(name.lower(), word) for name, word in zip(COLUMNS, words, strict=True) if word != _NONE]
+    lines = [f"{words[0]}: {words[1]}"]
+    for start in range(2, len(known), 3):
+        lines.append("  " + ", ".join(f"{name} {word}" for name, word in known[start : start + 3]))
+    return lines
 
 
 def notes(status: Mapping[str, Any]) -> list[Note]:

@@ -18,7 +18,7 @@ def peer(name: str, state: str = "up", **more: Any) -> dict[str, Any]:
         "name": name, "id": "pqvpn1" + "q" * 58, "state": state, "reason": None, "last_received_seconds": 2.1, "path": "direct",
         "endpoint": "192.0.2.1:51820", "rtt_ms": 12.34, "loss": 0.015, "rx_bytes": 3 << 20, "tx_bytes": 812, "rx_packets": 1,
         "tx_packets": 1, "rx_rate": 1536, "tx_rate": 0, "handshake_age_seconds": 64.0, "session_id": "00" * 16,
-        "role": "initiator", "suite": "X-Wing, AES-256-GCM", "post_quantum": True, "security": "full", "lanes": 2,
+        "role": "initiator", "suite": "X-Wing (ML-KEM-768 + X25519), AES-256-GCM", "post_quantum": True, "security": "full", "lanes": 2,
         "path_mtu": 1432, "allowed_ips": ["10.7.0.2/32"],
     }  # fmt: skip
     return known | more
@@ -65,12 +65,12 @@ def test_plain_text() -> None:
         "192.0.2.1:51820",
         "12.3 ms",
         "1.5 %",
-        "1.5 KiB/s (3.0 MiB)",
-        "0 B/s (812 B)",
+        "3.0 MiB (1.5 KiB/s)",
+        "812 B (0 B/s)",
         "1 m 4 s",
     ):
         assert words in beta
-    assert "X-Wing, AES-256-GCM (post-quantum)" in beta
+    assert "X-Wing, AES-256-GCM  yes" in beta
     assert gamma.split()[:4] == ["gamma", "down", "never", "-"]
     assert f"gamma: {Reason.NO_REPLY.text} [network.no_reply]; {Reason.NO_REPLY.remedy}" in text
     assert "\033" not in text
@@ -112,11 +112,25 @@ def test_amount(value: float | None, words: str) -> None:
 
 def test_colours_by_state() -> None:
     shown = answer(*(peer(state, state) for state in ("up", "stale", "connecting", "down")))
-    stream = io.StringIO()
-    Console(file=stream, force_terminal=True, width=240, highlight=False).print(status._rich(shown, False))
-    text = stream.getvalue()
-    for state, colour in (("up", "32"), ("stale", "33"), ("connecting", "33"), ("down", "31")):
-        assert f"\033[{colour}m{state}" in text
+    for width in (240, 80):
+        stream = io.StringIO()
+        Console(file=stream, force_terminal=True, width=width, highlight=False).print(status._rich(shown, False, width))
+        text = stream.getvalue()
+        assert "X-Wing, AES-256-GCM" in text
+        for state, colour in (("up", "32"), ("stale", "33"), ("connecting", "33"), ("down", "31")):
+            shown_as = f"{state}: {state}" if width == 80 else state  # too narrow for a table
+            assert f"\033[{colour}m{shown_as}" in text
+
+
+def test_a_block_leaves_out_what_is_not_known() -> None:
+    assert view.block(view.row(unknown("gamma", "down", Reason.NO_REPLY)))[:2] == [
+        "gamma: down",
+        "  last never, received 3.0 MiB (1.5 KiB/s), sent 812 B (0 B/s)",
+    ]
+
+
+def test_not_post_quantum_would_be_seen() -> None:
+    assert "NO" in view.row(peer("beta", post_quantum=False))
 
 
 def test_drops() -> None:
