@@ -101,5 +101,5 @@ class Traffic:
             base = slot_base(lane, slot)
             if self._counters.words[base + Field.TAG] == tag:
                 used += self._counters.words[base + Field.RECEIVE_FROM]
-                arrived += self._counters.words[base + Field.RX_PACKETS]
+                arrived += self._counters.words[base + Field.ARRIVED]
         return used, arrived

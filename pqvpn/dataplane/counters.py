@@ -53,6 +53,7 @@ class Field(IntEnum):
     SEND_RESERVED = 9  # counters below may have been used
     RECEIVE_FROM = 10  # highest counter received, plus one
     SEND_COUNTER = 11  # next counter, as of the last burst
+    ARRIVED = 12  # packets of any kind that authenticated; less than RECEIVE_FROM by what was lost on the way
 
 
 @dataclass(frozen=True, slots=True)

@@ -263,6 +263,7 @@ class Inbound:
         replay.accept_run(first, count)
         words, base = session.words, session.base
         words[base + Field.RECEIVE_FROM] = replay.highest + 1
+        words[base + Field.ARRIVED] += count
         words[base + Field.LAST_RECEIVED_ANY] = lane.now_ns
         if source != session.to:
             if newest:
@@ -392,7 +393,9 @@ class Inbound:
             lane.drop(DropReason.BAD_LENGTH if data > session.mtu else DropReason.BAD_META)
         elif plain[o] & 15 or any(plain[o + 1 : body]):
             lane.drop(DropReason.BAD_META)
-        elif (kind == Kind.CONTROL and not data) or (data > session.mtu and not (kind == Kind.CONTROL and plain[body] == _MTU_PROBE)):
+        elif data > session.mtu and not (kind == Kind.CONTROL and plain[body] == _MTU_PROBE):
+            lane.drop(DropReason.BAD_LENGTH)
+        elif kind == Kind.CONTROL and not data:
             lane.drop(DropReason.BAD_LENGTH)
         elif kind == Kind.CONTROL:
             frame = bytes(self._plain_view[body : body + data])

@@ -97,7 +97,7 @@ class Session:
             self.tx_packets, self.tx_bytes = words[base + Field.TX_PACKETS], words[base + Field.TX_BYTES]
         else:
             words[base + Field.TAG] = 0
-            for field in range(Field.RX_PACKETS, Field.SEND_COUNTER + 1):
+            for field in range(Field.RX_PACKETS, Field.ARRIVED + 1):
                 words[base + field] = 0
         self.send_counter = self.reserved = send
         words[base + Field.SEND_RESERVED] = words[base + Field.SEND_COUNTER] = send

@@ -30,6 +30,8 @@ _ALREADY = (errno.EEXIST,)
 _GONE = (errno.ENOENT, errno.ESRCH, errno.ENODEV)
 _RULE_PRIORITY = 5157
 _MAIN_TABLE = 254
+_IFF_MULTICAST = 0x1000
+_NO_LINK_LOCAL = {"attrs": [["AF_INET6", {"attrs": [["IFLA_INET6_ADDR_GEN_MODE", 1]]}]]}  # IN6_ADDR_GEN_MODE_NONE
 _INVERT = 2  # FIB_RULE_INVERT
 
 
@@ -67,6 +69,9 @@ class Interface:
     def configure(self, addresses: Iterable[str], mtu: int) -> None:
         """Set addresses (CIDR) and MTU and bring the interface up."""
         interfaces = [ipaddress.ip_interface(a) for a in addresses]
+        with _refusals("keep the kernel from talking into the tunnel by itself"):
+            # no link-local address, hence no router solicitations; no multicast, hence no listener reports
+            self._netlink.link("set", index=self._index, IFLA_AF_SPEC=_NO_LINK_LOCAL, flags=0, change=_IFF_MULTICAST)
         with _refusals("set the interface up"):
             self._netlink.link("set", index=self._index, mtu=mtu, txqlen=1000, state="up")
         for interface in interfaces:
