@@ -1,10 +1,11 @@
 """Capture of what passes an interface, into memory, by a packet socket that lives in the namespace.
 
-Works without root and without tcpdump. Knows frames as bytes only. A frame may be up to 64 KiB: the kernel passes
+Works without root and without tcpdump. The kernel writes into a ring that we map (packet_mmap, TPACKET_V3), since an ordinary
+user's receive buffer is too small for a fast link. Knows frames as bytes only. A frame may be up to 64 KiB: the kernel passes
 joined segments over a veth link without cutting them.
 """
 
-import contextlib
+import mmap
 import select
 import socket
 import struct
@@ -12,19 +13,32 @@ import threading
 from types import TracebackType
 from typing import Self
 
-ETH_P_ALL = 3
+_ETH_P_ALL = 3
 _SOL_PACKET = 263
+_PACKET_RX_RING = 5
 _PACKET_STATISTICS = 6
-_SO_RCVBUFFORCE = 33
-_RECEIVE_BUFFER = 128 << 20
+_PACKET_VERSION = 10
+_TPACKET_V3 = 2
+
+_BLOCK = 1 << 20
+_BLOCKS = 64
+_FRAME = 2048  # only checked by the kernel: a frame may be as long as a block
+_RETIRE_MS = 10
+_QUIET_SECONDS = 0.05  # several times the above: nothing is left in an open block
+
+_STATUS = struct.Struct("=I")
+_STATUS_AT = 8
+_COUNT_AND_FIRST = struct.Struct("=II")
+_HEADER = struct.Struct("=IIIIIIH")  # next, seconds, nanoseconds, snaplen, len, status, mac
+_KERNELS, _OURS = 0, 1
 
 
 class Capture:
     """Frames of one interface, both directions, from `__enter__` to `__exit__`.
 
-    `frames`: the frames kept, at most `limit` bytes of them (later ones are only counted and searched).
-    `hits`: for each of `watch`, in how many frames it was found. `dropped`: frames the kernel could not hand over;
-    a claim that something was *not* seen needs this to be 0.
+    `frames`: the frames kept, at most `limit` bytes of them (later ones are only counted and searched); a frame shows up
+    within some 10 ms. `hits`: for each of `watch`, in how many frames it was found. `dropped`: frames the kernel could not
+    hand over, known when stopped; a claim that something was *not* seen needs this to be 0.
     """
 
     def __init__(self, packet_socket: socket.socket, interface: str, watch: tuple[bytes, ...], limit: int) -> None:
@@ -35,10 +49,13 @@ class Capture:
         self.hits: dict[bytes, int] = dict.fromkeys(watch, 0)
         self._left = limit
         self._socket = packet_socket
-        with contextlib.suppress(PermissionError):
-            packet_socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
-        packet_socket.bind((interface, ETH_P_ALL))
-        packet_socket.setblocking(False)
+        packet_socket.setsockopt(_SOL_PACKET, _PACKET_VERSION, _TPACKET_V3)
+        frames = _BLOCK // _FRAME * _BLOCKS
+        request = struct.pack("=7I", _BLOCK, _BLOCKS, _FRAME, frames, _RETIRE_MS, 0, 0)
+        packet_socket.setsockopt(_SOL_PACKET, _PACKET_RX_RING, request)
+        self._ring = mmap.mmap(packet_socket.fileno(), _BLOCK * _BLOCKS)
+        self._block = 0
+        packet_socket.bind((interface, _ETH_P_ALL))
         self._stop_read, self._stop_write = socket.socketpair()
         self._thread = threading.Thread(target=self._run, name=f"capture {interface}", daemon=True)
 
@@ -57,8 +74,8 @@ class Capture:
             return
         self._stop_write.send(b"x")
         self._thread.join()
-        self._drain()
-        _, self.dropped = struct.unpack("II", self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))
+        _, self.dropped, _ = struct.unpack("=III", self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 12))
+        self._ring.close()
         for each in (self._socket, self._stop_read, self._stop_write):
             each.close()
 
@@ -67,21 +84,34 @@ class Capture:
         return any(needle in frame for frame in self.frames)
 
     def _run(self) -> None:
-        while True:
-            ready, _, _ = select.select([self._socket, self._stop_read], [], [])
-            if self._stop_read in ready:
-                return
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        poll.register(self._stop_read, select.POLLIN)
+        while not any(descriptor == self._stop_read.fileno() for descriptor, _ in poll.poll()):
             self._drain()
+        poll.unregister(self._stop_read)
+        self._drain()
+        while poll.poll(_QUIET_SECONDS * 1000) and self._drain():
+            pass
 
-    def _drain(self) -> None:
-        while True:
-            try:
-                frame = self._socket.recv(1 << 17)
-            except BlockingIOError:
-                return
-            except OSError:  # the interface went down or away: there may be more when it is up again
-                return
-            self._take(frame)
+    def _drain(self) -> bool:
+        """Take in the blocks that are ours; whether there was one."""
+        self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)  # an interface gone down would wake us forever
+        found = False
+        while _STATUS.unpack_from(self._ring, self._block * _BLOCK + _STATUS_AT)[0] & _OURS:
+            self._take_block(self._block * _BLOCK)
+            _STATUS.pack_into(self._ring, self._block * _BLOCK + _STATUS_AT, _KERNELS)
+            self._block = (self._block + 1) % _BLOCKS
+            found = True
+        return found
+
+    def _take_block(self, start: int) -> None:
+        count, offset = _COUNT_AND_FIRST.unpack_from(self._ring, start + _STATUS_AT + _STATUS.size)
+        at = start + offset
+        for _ in range(count):
+            following, _, _, length, _, _, mac = _HEADER.unpack_from(self._ring, at)
+            self._take(self._ring[at + mac : at + mac + length])
+            at += following
 
     def _take(self, frame: bytes) -> None:
         self.count += 1

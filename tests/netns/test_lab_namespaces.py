@@ -66,6 +66,19 @@ def test_capture_keeps_no_more_than_its_limit_but_searches_everything() -> None:
         assert seen.hits[MARKER] == 1
 
 
+def test_capture_survives_the_interface_going_down() -> None:
+    with Lab() as lab:
+        a, b = lab.namespace("a"), lab.namespace("b")
+        link = lab.link(a, b, ["10.0.0.1/24"], ["10.0.0.2/24"])
+        with a.capture(link.near, watch=[MARKER]) as seen:
+            for _ in range(2):
+                exchange(a, b, "10.0.0.2")
+                a.down(link.near)
+                a.up(link.near)
+                a.wait_operational(link.near)
+        assert seen.hits[MARKER] == 2
+
+
 def test_mtu_is_that_of_the_link() -> None:
     with Lab() as lab:
         a, b = lab.namespace("a"), lab.namespace("b")
