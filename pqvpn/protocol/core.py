@@ -29,6 +29,7 @@ from pqvpn.protocol.effects import (
     SendFrame,
     Session,
     Tell,
+    Transmit,
     Why,
 )
 from pqvpn.protocol.keys import SessionKeys
@@ -479,6 +480,8 @@ class Core:
         if isinstance(result, DropReason):
             self._context.drop(result)
             return []
+        if all(isinstance(effect, Transmit) for effect in result):
+            return result  # an answer to a stranger, or nothing: no session, no timer changed
         return self._done(result)
 
     def _done(self, effects: list[Effect]) -> list[Effect]:
