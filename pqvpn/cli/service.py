@@ -3,7 +3,9 @@
 Owns waiting for a start in the background and for an end. The node itself is `pqvpn.node`.
 """
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -125,7 +127,7 @@ def down(config: options.Config = None, json: options.Json = False) -> None:
     runtime = paths.runtime_folder_of(path)
     pid = client.running_pid(runtime)
     if pid is not None:
-        client.request(runtime, "down")
+        _ask_to_end(runtime, pid)
         if not client.wait_until_ended(runtime, _STOP_SECONDS):
             raise PqvpnError(
                 Reason.STOP_TIMEOUT, f"pid {pid} still runs after {_STOP_SECONDS:.0f} s", place=str(runtime)
@@ -142,6 +144,19 @@ def down(config: options.Config = None, json: options.Json = False) -> None:
     if removed:
         text += "\nRemoved what one left behind: " + ", ".join(removed)
     _tell_down({"stopped": None, "removed": removed}, json, text)
+
+
+def _ask_to_end(runtime: Path, pid: int) -> None:
+    """By the control socket, else by SIGTERM: a node whose control process hangs must still be stoppable."""
+    try:
+        client.request(runtime, "down")
+    except PqvpnError as error:
+        if error.reason is Reason.NOT_RUNNING:
+            return  # it ended in between
+        if error.reason is not Reason.CONTROL_UNREACHABLE or pid <= 0:
+            raise
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
 
 
 def _tell_down(result: dict[str, object], json: bool, text: str) -> None:

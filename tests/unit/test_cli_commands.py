@@ -319,6 +319,28 @@ def test_down_waits_for_the_end(call: Call, tmp_path: Path, monkeypatch: pytest.
     assert asked == ["down"]
 
 
+HOLDER = """
+import fcntl, os, sys, time
+file = open(sys.argv[1], "w")
+file.write(str(os.getpid()))
+file.flush()
+fcntl.flock(file, fcntl.LOCK_EX)
+print("locked", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.usefixtures("config")
+def test_down_ends_a_node_whose_control_socket_is_dead(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    command = [sys.executable, "-c", HOLDER, str(tmp_path / "run" / "pid")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "locked\n"
+        assert call("down")[0] == 0
+        assert holder.wait(10) == -15
+
+
 @pytest.mark.usefixtures("config")
 def test_down_without_a_node_removes_leftovers(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pqvpn.node, "clean", lambda path, config: ("10.7.0.2/32",))

@@ -18,7 +18,8 @@ def peer(name: str, state: str = "up", **more: Any) -> dict[str, Any]:
         "name": name, "id": "pqvpn1" + "q" * 58, "state": state, "reason": None, "last_received_seconds": 2.1, "path": "direct",
         "endpoint": "192.0.2.1:51820", "rtt_ms": 12.34, "loss": 0.015, "rx_bytes": 3 << 20, "tx_bytes": 812, "rx_packets": 1,
         "tx_packets": 1, "rx_rate": 1536, "tx_rate": 0, "handshake_age_seconds": 64.0, "session_id": "00" * 16,
-        "role": "initiator", "suite": "X-Wing (ML-KEM-768 + X25519), AES-256-GCM", "post_quantum": True, "security": "full", "lanes": 2,
+        "role": "initiator", "suite": "X-Wing (ML-KEM-768 + X25519), AES-256-GCM", "post_quantum": True,
+        "security": "full", "lanes": 2,
         "path_mtu": 1432, "allowed_ips": ["10.7.0.2/32"],
     }  # fmt: skip
     return known | more

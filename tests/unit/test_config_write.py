@@ -64,6 +64,16 @@ def test_never_overwrites(path: Path, present: str) -> None:
     assert tree(path.parent) == before
 
 
+@pytest.mark.parametrize("present", ["pqvpn.toml", "identity.key"])
+def test_never_overwrites_what_appears_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, present: str) -> None:
+    (tmp_path / present).write_text("mine")
+    monkeypatch.setattr(os.path, "lexists", lambda _: False)
+    with pytest.raises(ConfigError) as caught:
+        make(tmp_path / "pqvpn.toml")
+    assert caught.value.reason is Reason.CONFIG_EXISTS
+    assert tree(tmp_path) == {present: b"mine"}
+
+
 def test_never_follows_a_link(tmp_path: Path) -> None:
     (tmp_path / "identity.key").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ConfigError) as caught:
