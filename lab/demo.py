@@ -159,7 +159,9 @@ def start(story: Story, alpha: Node, beta: Node) -> None:
     for node in (alpha, beta):
         node.wait_running()
     peer = alpha.wait_for_peer("beta")
-    story.say(f"The tunnel is up: {peer['suite']}.")
+    if not peer["post_quantum"]:
+        raise DemoError(f"the session is not post-quantum: {peer}")
+    story.say(f"The tunnel is up, and its keys are post-quantum: {peer['suite']}.")
 
 
 def perform(story: Story, lab: Lab, size: int, pings: int) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from lab import agent
 
+_SYSTEM_SETTINGS = pathlib.Path("/proc/sys")
 _SWITCHES = (
     ("kernel/unprivileged_userns_clone", "0", "1"),
     ("kernel/apparmor_restrict_unprivileged_userns", "1", "0"),
@@ -57,7 +58,7 @@ def _no_namespaces(why: str) -> Obstacle:
         )
     remedies = []
     for name, closed, opened in _SWITCHES:
-        file = pathlib.Path("/proc/sys", name)
+        file = _SYSTEM_SETTINGS / name
         if file.exists() and file.read_text().strip() == closed:
             remedies.append(f"allow them until the next start: sudo sysctl -w {name.replace('/', '.')}={opened}")
     remedies.append("run the same command as root")
