@@ -77,6 +77,7 @@ class Supervisor:
         deadline = self._clock() + seconds
         for name in names:
             child = self.children[name]
+            child.start_again_at = None
             if child.process is None:
                 continue
             try:

@@ -22,11 +22,11 @@ TOKENS = (
     b"-",
     b"_",
 )
-_REFUSALS = {
+_REFUSALS = {  # with N for every number
     "it is not text",
     "its first line is not -----BEGIN PQVPN PRIVATE KEY-----",
     "its last line is not -----END PQVPN PRIVATE KEY----- with a line end",
-    "what stands between its first and last line is not base64",
+    "what stands between its first and last line is not baseN",
     "it is not in canonical form: lines of N, no spaces, zero padding bits",
     "it holds N bytes, not N",
 }

@@ -1,0 +1,190 @@
+"""The supervisor on real child processes: restart, pacing, fatal codes, orderly and forced ends."""
+
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from pqvpn.facts import ChildEnded, ChildStarted, Fact
+from pqvpn.host.clock import now
+from pqvpn.reasons import Reason
+from pqvpn.resilience.supervisor import Supervisor, describe_exit
+
+SLEEPER = ["sleep", "60"]
+
+
+def shell(code: str) -> list[str]:
+    return ["sh", "-c", code]
+
+
+class House:
+    """A supervisor with its event loop. `time` is added to the real clock, so that minutes pass at will."""
+
+    def __init__(self) -> None:
+        self.selector = selectors.DefaultSelector()
+        self.facts: list[Fact] = []
+        self.changes = 0
+        self.time = 0.0
+        self.spawned: list[subprocess.Popen[bytes]] = []
+        self.supervisor = Supervisor(self.selector, lambda: now() + self.time, self.facts.append, self._changed)
+
+    def _changed(self) -> None:
+        self.changes += 1
+
+    def add(self, name: str, command: list[str]) -> None:
+        def spawn() -> subprocess.Popen[bytes]:
+            self.spawned.append(subprocess.Popen(command))
+            return self.spawned[-1]
+
+        self.supervisor.add(name, spawn)
+
+    def serve_until(self, done: Callable[[], bool], limit: float = 5.0) -> None:
+        ends = time.monotonic() + limit
+        while not done():
+            assert time.monotonic() < ends, "it did not come to pass"
+            due = self.supervisor.next_start()
+            for key, _ in self.selector.select(0.5 if due is None else max(0.0, min(0.5, due - now() - self.time))):
+                key.data()
+            self.supervisor.start_due()
+
+    def ended(self) -> list[ChildEnded]:
+        return [f for f in self.facts if isinstance(f, ChildEnded)]
+
+    def started(self) -> list[ChildStarted]:
+        return [f for f in self.facts if isinstance(f, ChildStarted)]
+
+
+@pytest.fixture
+def house() -> Iterator[House]:
+    made = House()
+    yield made
+    for process in made.spawned:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+    for child in made.supervisor.children.values():
+        if child.process is not None:
+            os.close(child.pidfd)
+    made.selector.close()
+
+
+def test_a_killed_child_is_replaced_at_once(house: House) -> None:
+    house.add("lane-0", SLEEPER)
+    house.add("lane-1", SLEEPER)
+    first, other = house.supervisor.children["lane-0"].process, house.supervisor.children["lane-1"].process
+    assert first is not None
+    assert other is not None
+    began = now()
+    first.send_signal(signal.SIGKILL)
+    house.serve_until(lambda: len(house.spawned) == 3)
+    assert now() - began < 0.5
+    child = house.supervisor.children["lane-0"]
+    assert child.process is house.spawned[2]
+    assert child.process.pid != first.pid
+    assert child.restarts == 1
+    assert house.supervisor.next_start() is None
+    assert house.supervisor.children["lane-1"].process is other
+    assert other.poll() is None
+    assert [(f.process, f.pid, f.status, f.reason) for f in house.ended()] == [
+        ("lane-0", first.pid, "SIGKILL", Reason.CHILD_DIED)
+    ]
+    assert [(f.process, f.restarts) for f in house.started()] == [("lane-0", 0), ("lane-1", 0), ("lane-0", 1)]
+    assert house.changes == 3
+
+
+def test_a_child_that_ends_again_and_again_is_paced(house: House) -> None:
+    house.add("lane-0", shell("exit 3"))
+    house.serve_until(lambda: len(house.ended()) == 2)  # the first replacement comes at once, the second waits
+    waits = []
+    for ends in range(3, 10):
+        due = house.supervisor.next_start()
+        assert due is not None
+        waits.append(due - now() - house.time)
+        house.supervisor.start_due()  # not yet
+        assert len(house.spawned) == ends - 1
+        house.time += waits[-1]
+        house.serve_until(lambda ends=ends: len(house.ended()) == ends)  # type: ignore[misc]
+    assert all(shorter <= longer + 0.02 for shorter, longer in zip(waits, waits[1:], strict=False))
+    assert 0.05 <= waits[0] <= 0.4
+    assert 0.9 <= waits[-1] <= 1.0
+    assert house.supervisor.children["lane-0"].restarts == 9
+    assert house.ended()[0].status == "exit 3"
+
+
+def test_a_child_that_lived_long_is_replaced_at_once_again(house: House) -> None:
+    house.add("lane-0", shell("exit 3"))
+    house.serve_until(lambda: len(house.ended()) == 3)
+    assert house.supervisor.next_start() is not None
+    child = house.supervisor.children["lane-0"]
+    child.spawn = lambda: house.spawned.append(subprocess.Popen(SLEEPER)) or house.spawned[-1]  # type: ignore[func-returns-value]
+    house.time += 1.0
+    house.supervisor.start_due()
+    house.time += 6.0
+    house.spawned[-1].kill()
+    count = len(house.spawned)
+    house.serve_until(lambda: len(house.spawned) > count)
+    assert house.supervisor.next_start() is None
+    assert child.quick_ends == 0
+
+
+@pytest.mark.parametrize("code", [os.EX_NOPERM, os.EX_CONFIG])
+def test_codes_that_a_restart_cannot_mend_are_fatal(house: House, code: int) -> None:
+    house.add("control", shell(f"exit {code}"))
+    house.serve_until(lambda: house.supervisor.fatal is not None)
+    assert house.supervisor.fatal == code
+    assert len(house.spawned) == 1
+    assert house.supervisor.next_start() is None
+
+
+def test_other_codes_are_not_fatal(house: House) -> None:
+    house.add("control", shell("exit 70"))
+    house.serve_until(lambda: len(house.spawned) == 2)
+    assert house.supervisor.fatal is None
+
+
+def test_end_waits_then_kills_what_does_not_end(house: House) -> None:
+    reading, writing = os.pipe()
+    stubborn = [sys.executable, "-Ic", f"import signal, os, time; signal.signal(15, signal.SIG_IGN); os.write({writing}, b'x'); time.sleep(60)"]  # fmt: skip
+    house.supervisor.add(
+        "stubborn",
+        lambda: house.spawned.append(subprocess.Popen(stubborn, pass_fds=[writing])) or house.spawned[-1],  # type: ignore[func-returns-value]
+    )
+    house.add("obedient", shell("trap 'exit 0' TERM; sleep 60 & wait"))
+    os.read(reading, 1)
+    os.close(reading)
+    os.close(writing)
+    for process in house.spawned:
+        process.terminate()
+    began = time.monotonic()
+    house.supervisor.end(["stubborn", "obedient"], 0.3)
+    took = time.monotonic() - began
+    assert 0.25 <= took < 1.0
+    assert house.spawned[0].returncode == -signal.SIGKILL
+    assert house.spawned[1].returncode is not None
+    assert all(child.process is None for child in house.supervisor.children.values())
+    assert house.selector.get_map() == {}
+    house.supervisor.start_due()
+    assert len(house.spawned) == 2
+    assert house.ended() == []
+
+
+def test_a_child_that_waits_for_its_restart_is_not_started_by_an_end(house: House) -> None:
+    house.add("lane-0", shell("exit 1"))
+    house.serve_until(lambda: len(house.ended()) == 3)
+    assert house.supervisor.next_start() is not None
+    house.supervisor.end(["lane-0"], 0.1)
+    house.time += 10.0
+    house.supervisor.start_due()
+    assert house.supervisor.children["lane-0"].process is None
+
+
+def test_exits_in_words() -> None:
+    assert describe_exit(0) == "exit 0"
+    assert describe_exit(78) == "exit 78"
+    assert describe_exit(-9) == "SIGKILL"
+    assert describe_exit(-11) == "SIGSEGV"
