@@ -8,7 +8,7 @@ FUZZ_SECONDS ?= 600
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-slow lint fmt fuzz fuzz-short bench bench-bars docs lock venv clean
+.PHONY: help demo test test-fast test-slow lint fmt fuzz bench bench-bars docs lock venv clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
