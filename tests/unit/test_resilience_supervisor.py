@@ -1,5 +1,6 @@
 """The supervisor on real child processes: restart, pacing, fatal codes, orderly and forced ends."""
 
+import itertools
 import os
 import selectors
 import signal
@@ -36,12 +37,12 @@ class House:
     def _changed(self) -> None:
         self.changes += 1
 
-    def add(self, name: str, command: list[str]) -> None:
-        def spawn() -> subprocess.Popen[bytes]:
-            self.spawned.append(subprocess.Popen(command))
-            return self.spawned[-1]
+    def add(self, name: str, command: list[str], pass_fds: tuple[int, ...] = ()) -> None:
+        self.supervisor.add(name, lambda: self.spawn(command, pass_fds))
 
-        self.supervisor.add(name, spawn)
+    def spawn(self, command: list[str], pass_fds: tuple[int, ...] = ()) -> "subprocess.Popen[bytes]":
+        self.spawned.append(subprocess.Popen(command, pass_fds=pass_fds))
+        return self.spawned[-1]
 
     def serve_until(self, done: Callable[[], bool], limit: float = 5.0) -> None:
         ends = time.monotonic() + limit
@@ -109,7 +110,7 @@ def test_a_child_that_ends_again_and_again_is_paced(house: House) -> None:
         assert len(house.spawned) == ends - 1
         house.time += waits[-1]
         house.serve_until(lambda ends=ends: len(house.ended()) == ends)  # type: ignore[misc]
-    assert all(shorter <= longer + 0.02 for shorter, longer in zip(waits, waits[1:], strict=False))
+    assert all(shorter <= longer + 0.02 for shorter, longer in itertools.pairwise(waits))
     assert 0.05 <= waits[0] <= 0.4
     assert 0.9 <= waits[-1] <= 1.0
     assert house.supervisor.children["lane-0"].restarts == 9
@@ -121,7 +122,7 @@ def test_a_child_that_lived_long_is_replaced_at_once_again(house: House) -> None
     house.serve_until(lambda: len(house.ended()) == 3)
     assert house.supervisor.next_start() is not None
     child = house.supervisor.children["lane-0"]
-    child.spawn = lambda: house.spawned.append(subprocess.Popen(SLEEPER)) or house.spawned[-1]  # type: ignore[func-returns-value]
+    child.spawn = lambda: house.spawn(SLEEPER)
     house.time += 1.0
     house.supervisor.start_due()
     house.time += 6.0
@@ -149,11 +150,9 @@ def test_other_codes_are_not_fatal(house: House) -> None:
 
 def test_end_waits_then_kills_what_does_not_end(house: House) -> None:
     reading, writing = os.pipe()
-    stubborn = [sys.executable, "-Ic", f"import signal, os, time; signal.signal(15, signal.SIG_IGN); os.write({writing}, b'x'); time.sleep(60)"]  # fmt: skip
-    house.supervisor.add(
-        "stubborn",
-        lambda: house.spawned.append(subprocess.Popen(stubborn, pass_fds=[writing])) or house.spawned[-1],  # type: ignore[func-returns-value]
-    )
+    code = "import os, signal, sys, time; signal.signal(15, signal.SIG_IGN); os.write(int(sys.argv[1]), b'x'); time.sleep(60)"
+    stubborn = [sys.executable, "-Ic", code, str(writing)]
+    house.add("stubborn", stubborn, pass_fds=(writing,))
     house.add("obedient", shell("trap 'exit 0' TERM; sleep 60 & wait"))
     os.read(reading, 1)
     os.close(reading)
