@@ -17,17 +17,30 @@ from typing import Final
 from pqvpn.dataplane.counters import Field, Total
 from pqvpn.dataplane.engine import MAX_BURST, WIRE_EXTRA, Places
 from pqvpn.dataplane.events import ControlFrame, FirstAuthenticated, Roamed, StrayDatagram
-from pqvpn.dataplane.inner import OK, check_meta, complete_checksum, length_of, merge_ecn
+from pqvpn.dataplane.inner import (
+    OK,
+    TCP,
+    TCP_CSUM,
+    UDP,
+    UDP_CSUM,
+    check_meta,
+    complete_checksum,
+    length_of,
+    merge_ecn,
+)
 from pqvpn.dataplane.joining import Columns, join
 from pqvpn.dataplane.sessions import Session, SocketAddress, local_ip
 from pqvpn.dataplane.state import Lane
 from pqvpn.drops import DropReason
 from pqvpn.wire.address import Address
 from pqvpn.wire.transport import (
+    GSO_NONE,
     HEADER,
     LANE_MASK,
     MAX_DATA,
+    META,
     META_SIZE,
+    NEEDS_CSUM,
     OVERHEAD,
     RUN,
     TYPE_TRANSPORT,
@@ -46,7 +59,14 @@ _STRAY: Final = frozenset((1, 3))  # handshake, cookie reply
 _NO_OFFLOAD: Final = bytearray(6)
 _PARTIAL: Final = bytearray((1, 0, 0, 0, 0, 0))
 _NATIVE: Final = Struct("=I")
-_NATIVE2: Final = Struct("=QQ")
+_U32: Final = Struct(">I")
+_U64_U64: Final = Struct(">QQ")
+_FRONT: Final = Struct(">QBxHxxHxB2xI")  # meta, then of an IPv4 header: version, length, fragment, protocol, source
+# meta of plain IPv4 packets with a checksum left to the device, and what it asks of them: protocol, shortest length
+_COMMON: Final = {
+    int.from_bytes(META.pack(NEEDS_CSUM, GSO_NONE, 0, 20, UDP_CSUM), "big"): (UDP, 28),
+    int.from_bytes(META.pack(NEEDS_CSUM, GSO_NONE, 0, 20, TCP_CSUM), "big"): (TCP, 40),
+}
 _PLACES_KEPT: Final = 32
 
 
@@ -315,8 +335,8 @@ class Inbound:
         """Whether the source address of the packet behind the meta at `o` belongs to the session's peer."""
         plain, ip = self._plain, o + META_SIZE
         if plain[ip] >> 4 == 4:
-            return self._lane.routes.find4(_NATIVE.unpack_from(plain, ip + 12)[0]) == session.install.peer
-        return self._lane.routes.find6(*_NATIVE2.unpack_from(plain, ip + 8)) == session.install.peer
+            return self._lane.routes.find4(_U32.unpack_from(plain, ip + 12)[0]) == session.install.peer
+        return self._lane.routes.find6(*_U64_U64.unpack_from(plain, ip + 8)) == session.install.peer
 
     def _write_joined(self, session: Session, o: int, count: int, pieces: Sequence[memoryview], ecn: int) -> None:
         lane = self._lane
@@ -339,29 +359,29 @@ class Inbound:
         """Check and write packet by packet."""
         lane, plain, view, places = self._lane, self._plain, self._plain_view, columns.places
         tun, vnet, write, mtu = lane.tun, lane.offloads.vnet, os.write, session.mtu
+        find4, peer, front = lane.routes.find4, session.install.peer, _FRONT.unpack_from
         o, stride = places.start + at * places.stride, places.stride
         written = total = 0
         for i in range(count):
             data = (places.length if i < count - 1 else last) - META_SIZE
-            first = plain[o]
-            if first > 1 or data > mtu:
-                self._other(session, o, data, source, pktinfo)
-                o += stride
-                continue
+            meta, version, length, fragment, protocol, source4 = front(plain, o)
+            common = _COMMON.get(meta)
             ip = o + META_SIZE
-            length = length_of(plain, ip, data)
-            if not length:
-                lane.drop(DropReason.BAD_LENGTH)
-            elif not self._allowed(session, o):
-                lane.drop(DropReason.SOURCE_NOT_ALLOWED)
-            elif check_meta(plain, o, length) != OK:
-                lane.drop(DropReason.BAD_META)
-            elif ecn and not merge_ecn(plain, ip, ecn):
-                lane.drop(DropReason.ECN_INVALID)
-            else:
+            if not (
+                common is not None
+                and version == 0x45
+                and protocol == common[0]
+                and common[1] <= length <= data <= mtu
+                and not fragment & 0x3FFF
+                and (protocol == UDP or 20 <= plain[ip + 32] >> 2 & 60 <= length - 20)
+                and find4(source4) == peer
+                and not ecn
+            ):
+                length = self._checked(session, o, data, ecn, source, pktinfo)
+            if length:
                 try:
                     if vnet:
-                        plain[o - 2 : o + 4] = _PARTIAL if first else _NO_OFFLOAD
+                        plain[o - 2 : o + 4] = _PARTIAL if plain[o] else _NO_OFFLOAD
                         write(tun, view[o - 2 : ip + length])
                     else:
                         self._write_bare(o, ip, length)
@@ -373,6 +393,25 @@ class Inbound:
         if written:
             session.received(written, total, lane.now_ns)
             lane.count(Total.TUN_WRITES, written)
+
+    def _checked(self, session: Session, o: int, data: int, ecn: int, source: SocketAddress, pktinfo: bytes) -> int:
+        """Length of the IP packet behind the meta at `o` when it may be written; 0: it was dropped or taken otherwise."""
+        lane, plain, ip = self._lane, self._plain, o + META_SIZE
+        if plain[o] > NEEDS_CSUM or data > session.mtu:
+            self._other(session, o, data, source, pktinfo)
+            return 0
+        length = length_of(plain, ip, data)
+        if not length:
+            lane.drop(DropReason.BAD_LENGTH)
+        elif not self._allowed(session, o):
+            lane.drop(DropReason.SOURCE_NOT_ALLOWED)
+        elif check_meta(plain, o, length) != OK:
+            lane.drop(DropReason.BAD_META)
+        elif ecn and not merge_ecn(plain, ip, ecn):
+            lane.drop(DropReason.ECN_INVALID)
+        else:
+            return length
+        return 0
 
     def _write_bare(self, o: int, ip: int, length: int) -> None:
         """Write to a TUN without virtio header: a partial checksum must be finished here."""
@@ -393,10 +432,10 @@ class Inbound:
             lane.drop(DropReason.BAD_LENGTH if data > session.mtu else DropReason.BAD_META)
         elif plain[o] & 15 or any(plain[o + 1 : body]):
             lane.drop(DropReason.BAD_META)
-        elif data > session.mtu and not (kind == Kind.CONTROL and plain[body] == _MTU_PROBE):
-            lane.drop(DropReason.BAD_LENGTH)
         elif kind == Kind.CONTROL and not data:
             lane.drop(DropReason.BAD_LENGTH)
+        elif data > session.mtu and (kind != Kind.CONTROL or plain[body] != _MTU_PROBE):
+            lane.drop(DropReason.BAD_LENGTH)  # noqa: SIM114 - two rules, two lines
         elif kind == Kind.CONTROL:
             frame = bytes(self._plain_view[body : body + data])
             lane.tell(ControlFrame(session.slot, frame, Address.from_socket(source), local_ip(pktinfo)))

@@ -35,6 +35,10 @@ class ControlLink:
         """For the event loop."""
         return self._socket.fileno()
 
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
     def tell(self, event: events.Event) -> bool:
         """Send an event; False when control does not take it now (it is then lost and counted)."""
         try:
@@ -69,6 +73,12 @@ class Crossover:
         for sock in self._sockets:
             if sock is not None:
                 sock.setblocking(False)
+
+    def close(self) -> None:
+        """Close the sockets."""
+        for sock in self._sockets:
+            if sock is not None:
+                sock.close()
 
     def filenos(self) -> list[tuple[int, int]]:
         """`(lane, descriptor)` of each, for the event loop."""

@@ -13,7 +13,7 @@ moved before it is sealed.
 
 import errno
 import os
-from struct import Struct
+from struct import Struct, unpack
 from typing import Final
 
 from pqvpn.dataplane.commands import SendFrame
@@ -41,7 +41,8 @@ WAIT_NS: Final = 5_000_000_000  # a peer without session for so long is refused,
 
 
 _NATIVE: Final = Struct("=I")
-_NATIVE2: Final = Struct("=QQ")
+_U32: Final = Struct(">I")
+_U64_U64: Final = Struct(">QQ")
 _ZEROS: Final = [bytearray(n) for n in range(STRIDE)]
 _LOW_BIT: Final = bytes(i & 1 for i in range(256))
 _PLAIN_V4: Final = frozenset((0, *(_NATIVE.unpack(bytes((20, 0, o, 0)))[0] for o in (6, 16))))
@@ -171,8 +172,8 @@ class Outbound:
 
     def _peer_of(self, buffer: bytearray, ip: int) -> int:
         if buffer[ip] >> 4 == 4:
-            return self._lane.routes.find4(_NATIVE.unpack_from(buffer, ip + 16)[0])
-        return self._lane.routes.find6(*_NATIVE2.unpack_from(buffer, ip + 24))
+            return self._lane.routes.find4(_U32.unpack_from(buffer, ip + 16)[0])
+        return self._lane.routes.find6(*_U64_U64.unpack_from(buffer, ip + 24))
 
     def _session(self, number: int) -> Session | None:
         """The session that takes packets for a peer in this lane now."""
@@ -243,7 +244,7 @@ class Outbound:
         if not total:
             return
         byte0, byte1 = self._byte0[:total].tobytes(), self._byte1[:total].tobytes()
-        targets = self._targets[:total].tolist()
+        targets = unpack(f">{total}I", self._targets[:total].tobytes())
         find4, lane = self._lane.routes.find4, self._lane
         session: Session | None = None
         last_target, number, limit = -1, NO_PEER, 0
@@ -260,7 +261,7 @@ class Outbound:
                 bits = byte1[i] & 3
             elif version == 6 and length > 40:
                 last_target = -1
-                number = lane.routes.find6(*_NATIVE2.unpack_from(self._slots, i * STRIDE + PACKET + 24))
+                number = lane.routes.find6(*_U64_U64.unpack_from(self._slots, i * STRIDE + PACKET + 24))
                 session = self._session(number)
                 limit = 0 if session is None else self._limit(number, session)
                 bits = byte1[i] >> 4 & 3

@@ -2,11 +2,9 @@
 
 Owns the table and a bounded cache in front of it. One table serves both directions: destinations choose the peer,
 and a
-source is good when it leads to the peer that sent it. Addresses are the native integers that a cast of the packet
-buffer gives: one u32 for IPv4, two u64 for IPv6.
+source is good when it leads to the peer that sent it.
 """
 
-import sys
 from collections.abc import Iterable
 from typing import Final
 
@@ -41,21 +39,21 @@ class Routes:
                 return peer
         return NO_PEER
 
-    def find4(self, word: int) -> int:
-        """`find` for an IPv4 address as it lies in the packet, read as a native u32."""
-        peer = self._cache4.get(word)
+    def find4(self, number: int) -> int:
+        """`find` for an IPv4 address as one big-endian integer, through the cache."""
+        peer = self._cache4.get(number)
         if peer is None:
             if len(self._cache4) >= _CACHE:
                 self._cache4.clear()
-            peer = self._cache4[word] = self.find(word.to_bytes(4, sys.byteorder))
+            peer = self._cache4[number] = self.find(number.to_bytes(4, "big"))
         return peer
 
     def find6(self, high: int, low: int) -> int:
-        """`find` for an IPv6 address as it lies in the packet, read as two native u64."""
+        """`find` for an IPv6 address as two big-endian integers, through the cache."""
         peer = self._cache6.get((high, low))
         if peer is None:
             if len(self._cache6) >= _CACHE:
                 self._cache6.clear()
-            ip = high.to_bytes(8, sys.byteorder) + low.to_bytes(8, sys.byteorder)
+            ip = high.to_bytes(8, "big") + low.to_bytes(8, "big")
             peer = self._cache6[high, low] = self.find(ip)
         return peer

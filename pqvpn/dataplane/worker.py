@@ -88,6 +88,13 @@ class Worker:
                     self._fault(e)
             lane.count(Total.BURSTS)
 
+    def close(self) -> None:
+        """Close the sockets; the process that runs a lane just ends instead."""
+        self.lane.udp.close()
+        self.lane.control.close()
+        self.lane.crossover.close()
+        self._link.close()
+
     def _fault(self, e: Exception) -> None:
         """An internal error ended one burst. Its packets are gone; the lane is not."""
         self.outbound.abandon()
