@@ -24,6 +24,7 @@ from pqvpn.protocol.effects import (
     Effect,
     Erase,
     Install,
+    MoveEndpoint,
     Role,
     SelectForSending,
     SendFrame,
@@ -207,6 +208,8 @@ class Core:
                 continue
             live = self._track(peer, session, confirmed=True)
             effects += self._done(peer.add(live, now)) + peer.take_over(live, now)
+            # a challenge that was out died with its nonce: without this the lane would wait for ever within its budget
+            effects.append(MoveEndpoint(session.slot, session.endpoint, session.source, None))
             effects += peer.path_began(self._context.timers, now)
         return effects
 

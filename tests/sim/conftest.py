@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-DEFAULT_RUNS = 1500
+DEFAULT_RUNS = 1000
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

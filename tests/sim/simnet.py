@@ -9,7 +9,7 @@ import heapq
 import itertools
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 from simlane import InvariantBroken, Lanes, Upcalls
@@ -202,7 +202,7 @@ class Node(Upcalls):
         """The control process dies and comes back; lanes go on."""
         self.core = Core(self.settings, self.random, self.world.now)
         effects = self.core.set_peers(self.peer_settings, self.world.now)
-        held = tuple(h.session for h in self.lanes.held.values())
+        held = tuple(replace(h.session, endpoint=h.endpoint, source=h.source) for h in self.lanes.held.values())
         self.do(effects + self.core.adopt(held, self.world.now, tuple(self.lanes.selected.values())))
 
     def move(self, address: Address) -> None:
