@@ -212,3 +212,26 @@ def test_errors_are_coloured_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> N
         "\033[31merror\033[0m [node.not_running] \033[1mhere\033[0m: no node with this configuration runs\n"
         "  remedy: start it: pqvpn up\n"
     )
+
+
+def test_watch_on_a_terminal_refreshes_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr(status, "_INTERVAL", 0.0)
+    stream = Terminal()
+    monkeypatch.setattr("sys.stdout", stream)
+    answers: list[Any] = [answer(peer("beta")), answer(peer("beta", "stale"))]
+
+    def request(*_: Any) -> Any:
+        if not answers:
+            raise KeyboardInterrupt
+        return answers.pop(0)
+
+    monkeypatch.setattr(client, "request", request)
+    assert run("--watch") == 0
+    shown = stream.getvalue()
+    assert shown.startswith("\033[?1049h")  # the alternate screen, left again at the end
+    assert "\033[?1049l" in shown
+    assert "\033[32m" in shown
+    assert "stale" in shown
+    assert "\033[H" in shown  # back to the top, not below
