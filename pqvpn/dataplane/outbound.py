@@ -75,7 +75,7 @@ class Outbound:
         # super-packets
         self._big = bytearray(PACKET + 65536 * 2)
         self._big_view = memoryview(self._big)
-        self._run_wire = memoryview(bytearray(65536))
+        self._run_wire = memoryview(bytearray(MAX_SEND))
         self._run_bound = Bound()
         self._shapes: dict[tuple[int, int, int, int], Shape] = {}
         self._expected: Shape | None = None  # what the next super-packet probably looks like
