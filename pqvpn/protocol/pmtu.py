@@ -105,7 +105,7 @@ class PathMtu:
 
     def _begin(self, size: int, now: float, rtt: float | None) -> list[Probe]:
         self._phase, self._sizes, self._tries = _Phase.ONE, [size], 0
-        self._floor_works, self._works = False, 0
+        self._floor_works, self._works, self._fails = False, 0, 0
         self._outstanding.clear()
         return self._send(now, rtt)
 

@@ -1,4 +1,5 @@
-"""Options of the simulation: `--sim-seed N` runs one seed again, PQVPN_SIM_RUNS=N runs more or fewer of them."""
+"""Options of the simulation: one seed again with `--sim-seed N` (pytest tests/sim) or PQVPN_SIM_SEED=N (anywhere),
+PQVPN_SIM_RUNS=N for more or fewer runs."""
 
 import os
 
@@ -16,7 +17,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Seeds come in blocks, so that a run is not thousands of test reports."""
     if "sim_seeds" not in metafunc.fixturenames:
         return
-    one = metafunc.config.getoption("--sim-seed")
+    chosen = metafunc.config.getoption("sim_seed", default=None)  # unknown unless this folder was named
+    one = int(os.environ["PQVPN_SIM_SEED"]) if "PQVPN_SIM_SEED" in os.environ else chosen
     if one is not None:
         blocks = [[one]]
     else:

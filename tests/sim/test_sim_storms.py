@@ -125,4 +125,6 @@ def test_storms(sim_seeds: list[int]) -> None:
             storm(seed)
         except Exception:  # noqa: BLE001 - whatever it was, the seed must be told
             place = traceback.format_exc(limit=-4)
-            pytest.fail(f"seed {seed}; again: pytest tests/sim --sim-seed {seed}\n{place}", pytrace=False)
+            pytest.fail(
+                f"seed {seed}; again: pytest tests/sim/test_sim_storms.py --sim-seed {seed}\n{place}", pytrace=False
+            )
