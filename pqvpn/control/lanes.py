@@ -104,6 +104,7 @@ class Lanes:
         self._selected: dict[int, int] = {}
         self._path_mtu: dict[int, int] = {}
         self._numbers: dict[bytes, int] = {}
+        self._next_number = 0  # none is used twice: a lane must not take a new peer for one that was removed
         self._routes = commands.SetRoutes(())
         self._links = {lane: _Link(lane, end, self._message) for lane, end in enumerate(ends)}
         self.offloads: dict[int, events.Offloads] = {}
@@ -147,6 +148,7 @@ class Lanes:
         """Keep the numbers that peers had before control's restart; to be called before `configure`."""
         for one in held:
             self._numbers.setdefault(one.peer_id, one.peer)
+            self._next_number = max(self._next_number, one.peer + 1)
 
     def adopt(self, lane: int, held: Iterable[events.Held]) -> list[Session]:
         """Take over what a lane reports after control's restart; returns the sessions that were not known yet.
@@ -178,7 +180,9 @@ class Lanes:
 
     def select(self, effect: effects.SelectForSending) -> None:
         """Choose the session on which the peer's packets leave."""
-        peer = self._number(effect.peer_id)
+        peer = self._numbers.get(effect.peer_id)
+        if peer is None:  # just removed: the lanes forgot it with its routes
+            return
         if effect.slot is None:
             self._selected.pop(peer, None)
         else:
@@ -195,18 +199,24 @@ class Lanes:
     def move(self, effect: effects.MoveEndpoint) -> None:
         """Move a session's endpoint."""
         entry = self._book.get(effect.slot)
-        if entry:
-            entry.session = replace(entry.session, endpoint=effect.to, source=effect.source)
-            entry.budget = effect.budget
-        self._tell(commands.SetEndpoint(effect.slot, effect.to, effect.source, effect.budget))
+        if entry is None:
+            return
+        # the lanes share what may go to an address that is not validated yet
+        entry.budget = None if effect.budget is None else effect.budget // entry.session.lanes
+        entry.session = replace(entry.session, endpoint=effect.to, source=effect.source)
+        self._tell(commands.SetEndpoint(effect.slot, effect.to, effect.source, entry.budget))
 
     def send_frame(self, effect: effects.SendFrame) -> None:
         """Have lane 0, which every session has, seal one frame."""
-        self._links[0].send(commands.SendFrame(effect.slot, effect.kind, effect.body, effect.pad_to, effect.to))
+        self._links[0].send(
+            commands.SendFrame(effect.slot, effect.kind, effect.body, effect.pad_to, effect.to, effect.source)
+        )
 
     def set_path_mtu(self, effect: effects.SetPathMtu) -> None:
         """Set the largest inner packet for a peer."""
-        peer = self._number(effect.peer_id)
+        peer = self._numbers.get(effect.peer_id)
+        if peer is None:
+            return
         self._path_mtu[peer] = effect.mtu
         self._tell(commands.SetPathMtu(peer, effect.mtu))
 
@@ -257,8 +267,8 @@ class Lanes:
 
     def _number(self, peer_id: bytes) -> int:
         if peer_id not in self._numbers:
-            taken = set(self._numbers.values())
-            self._numbers[peer_id] = next(n for n in range(len(taken) + 1) if n not in taken)
+            self._numbers[peer_id] = self._next_number
+            self._next_number += 1
         return self._numbers[peer_id]
 
     def _install_command(self, entry: Entry, lane: int, *, resume: bool) -> commands.InstallSession:
