@@ -22,11 +22,12 @@ from pqvpn.dataplane.engine import MAX_BURST, WIRE_EXTRA, Bound, Places
 from pqvpn.dataplane.events import KeysWorn
 from pqvpn.dataplane.inner import OK, check_meta, complete_checksum, ecn_of
 from pqvpn.dataplane.routes import NO_PEER
+from pqvpn.dataplane.segments import VNET as VNET_HEADER
 from pqvpn.dataplane.segments import Shape, Template
 from pqvpn.dataplane.sessions import QUEUE, Peer, Session, ancillary, socket_address
 from pqvpn.dataplane.state import Lane
 from pqvpn.drops import DropReason
-from pqvpn.wire.transport import META, META_SIZE, PAD_TO
+from pqvpn.wire.transport import GSO_UDP, META, META_SIZE, PAD_TO
 
 READS: Final = 64  # frames read before other work gets its turn
 SPREAD: Final = 64  # single packets of sizes this far apart are filled up to one size and sent together
@@ -34,6 +35,8 @@ VNET_SIZE: Final = 10
 PACKET: Final = 16  # of a slot: where the IP packet begins
 VNET: Final = PACKET - VNET_SIZE
 PLAIN: Final = PACKET - META_SIZE
+UDP_HEADER: Final = 8
+TCP_HEADER_MOST: Final = 60
 STRIDE: Final = 2112
 ROOM: Final = STRIDE - PACKET - 16  # the largest single packet
 MAX_SEND: Final = 65479  # bytes in one UDP send, headers taken off
@@ -118,7 +121,11 @@ class Outbound:
         big = self._big
         if big[VNET + 1]:
             self._flush()
-            self._cut(size, None)
+            # headers longer than the expected first slot lie scattered: what stands behind it is not theirs
+            _, gso, _, _, start, _ = VNET_HEADER.unpack_from(big, VNET)
+            longest = VNET_SIZE + start + (UDP_HEADER if gso == GSO_UDP else TCP_HEADER_MOST)
+            whole = min(longest, size) <= len(expected.reading[0])
+            self._cut(size, None if whole else memoryview(expected.gather(size)))
             return
         self._expected = None
         if size > VNET_SIZE + ROOM:
@@ -381,6 +388,7 @@ class Outbound:
         if frame is not None:
             head = min(size, 512)
             big[VNET : VNET + head] = frame[:head]
+            self._clean = None  # small slots' padding was written over
         template = Template.parse(big, VNET, size)
         if template is None:
             lane.drop(DropReason.NOT_IP)
