@@ -172,6 +172,29 @@ def test_arming_a_peer_that_does_not_allow_it_changes_nothing() -> None:
     assert {h.session.policy for n in nodes for h in n.lanes.held.values()} == {0}
 
 
+@pytest.mark.parametrize("msg", [Msg.M1, Msg.M2, Msg.M3])
+def test_without_a_valid_mac1_nothing_else_is_looked_at(msg: Msg) -> None:
+    """No slot, no token, no decapsulation: a wrong MAC1 costs one hash, and later the intact message still works."""
+    _, _, wire = recorded_handshake()
+    world = World(1)  # the same chance as recorded: the same attempt is out, but nothing of it arrives
+    nodes = mesh(world, 2)
+    world.adversary = lambda d, s, t: []
+    nodes[0].say(B, b"hello")
+    for datagram, source, to in [(d, s, t) for d, s, t in wire if d[0] == HANDSHAKE and d[2] == msg]:
+        node = world.at[to]
+        mac1 = slice(-32, -16) if msg is Msg.M1 else slice(-16, None)
+        forged = bytearray(datagram)
+        forged[mac1] = bytes(b ^ 1 for b in forged[mac1])
+        before = node.core.drops[DropReason.MAC1]
+        assert node.core.receive(bytes(forged), source, None, world.now) == []
+        sidi = datagram[4:8] in {i.to_bytes(4, "little") for i in node.core._context.indices}
+        assert node.core.drops[DropReason.MAC1] - before == (msg is not Msg.M2 or sidi)
+        assert node.core._admission.sizes() == {"slots": 0, "sources": 0, "keys": 0}
+        assert sum(node.core.drops[r] for r in (DropReason.BISCUIT, DropReason.DECAPSULATION)) == 0
+    if msg is Msg.M2:
+        assert nodes[0].core.drops[DropReason.MAC1] == 3
+
+
 def test_m1c_is_dropped_before_reassembly() -> None:
     world = World(10)
     nodes = mesh(world, 2)
