@@ -124,7 +124,9 @@ class Pqvpn(Contender):
         return self.nodes[0].pids(), self.nodes[1].pids()
 
     def start_parts(self) -> dict[str, float]:
-        return dict(self.nodes[0].status()["node"]["start_seconds"])
+        node = self.nodes[0]
+        # Packets may pass before the supervisor has told control about its last part.
+        return wait_for("all parts", lambda: (told := node.status()["node"]["start_seconds"]).get("control") and told)
 
 
 class WireguardGo(Contender):

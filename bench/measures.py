@@ -87,10 +87,10 @@ def udp(contender: Contender, sizes: str, counted: str, seconds: float) -> float
         assert sink.stdout
         sink.stdout.readline()  # it listens
         near.run([sys.executable, _TOOL, "flood", *where, f"{seconds + 0.4:g}", sizes], timeout=seconds + 10)
-        counted_rate = float(sink.communicate(timeout=15)[0])
-    if not counted_rate:
+        told = sink.communicate(timeout=15)[0]
+    if sink.returncode or not (arrived := float(told)):
         raise MeasureError(f"no datagram came through {contender.name}")
-    return counted_rate / 1000
+    return arrived / 1000
 
 
 def round_trip(contender: Contender) -> float:
@@ -121,7 +121,7 @@ def start(contender: Contender) -> tuple[float, dict[str, float]]:
 
 
 def _parts(told: dict[str, float], took: float) -> dict[str, float]:
-    return told | {"rest": round(took - sum(told.values()), 4)} if told else {}
+    return told | {"rest": round(max(took - sum(told.values()), 0.0), 4)} if told else {}
 
 
 def record_m1(frames: Sequence[bytes]) -> list[bytes]:

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import platform
+import statistics
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -42,7 +43,11 @@ def _cell(value: float | None) -> str:
 
 def _bars(verdicts: Sequence[Verdict]) -> str:
     words = {True: "[green]met[/green]", False: "[red]MISSED[/red]", None: "[yellow]not measured[/yellow]"}
-    return "\n".join(f"{v.bar}: {_cell(v.value)}{'x' if v.bar.against else ''} {words[v.met]}" for v in verdicts)
+    lines = []
+    for verdict in verdicts:
+        value = "" if verdict.value is None else f"{_cell(verdict.value)}{'x' if verdict.bar.against else ''} "
+        lines.append(f"{verdict.bar}: {value}{words[verdict.met]}")
+    return "\n".join(lines)
 
 
 def show(results: Results) -> None:
@@ -65,12 +70,14 @@ def show(results: Results) -> None:
         table.add_row(title, *cells, _bars([v for v in verdicts if v.figure is figure]))
     console.print(table)
     if results.parts:
-        parts = {key: sorted(each.get(key, 0.0) for each in results.parts) for key in results.parts[0]}
-        told = ", ".join(f"{key} {values[len(values) // 2] * 1000:.0f} ms" for key, values in parts.items())
+        medians = {key: statistics.median(each[key] for each in results.parts) for key in results.parts[0]}
+        told = ", ".join(f"{key} {value * 1000:.0f} ms" for key, value in medians.items())
         console.print(f"Parts of pqvpn's start (medians): {told}.")
     console.print("Measured: " + ", ".join(results.versions.values()) + ".")
     for name, why in results.left_out.items():
         console.print(f"Left out: {name}: {why}")
     for failure in results.failures:
         console.print(f"Failed: {failure}", markup=False)
+    if results.load > 0.5 * (os.cpu_count() or 1):
+        console.print(f"The machine was busy before (load {results.load:.1f}): take the figures with care.")
     console.print("veth passes joined segments uncut, which flatters every product with offload.")

@@ -4,6 +4,7 @@ The machine's speed may swing by a factor of two within minutes: what is compare
 reversed from round to round, and only ratios within a round are compared.
 """
 
+import os
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -34,13 +35,14 @@ class Plan:
 
 @dataclass
 class Results:
-    """Everything measured so far. `left_out`: contender or figure -> why; `parts`: of each start, by round."""
+    """Everything measured so far. `left_out`: contender -> why; `parts`: of each start, by round; `load`: average before."""
 
     rounds: list[Round] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
     parts: list[dict[str, float]] = field(default_factory=list)
+    load: float = field(default_factory=lambda: os.getloadavg()[0])
 
 
 class Bench:
