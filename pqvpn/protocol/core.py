@@ -2,7 +2,7 @@
 
 Owns the routing of inputs to the parts and what spans several of them. Bytes and `now` in, effects out:
 
-    datagrams   -> admission.py (what strangers get)  attempts.py (handshakes we began)
+    datagrams   -> admission.py (what strangers get)  attempts.py (handshakes we began)  handshakes.py (to sessions)
     sessions    -> peer.py (which one sends)  session.py (clocks)  paths.py (where to)  pmtu.py (how large)
 
 Nothing received makes an input raise: what is refused is counted in `drops`. `now` is CLOCK_BOOTTIME in seconds and
@@ -10,22 +10,18 @@ never
 runs backwards. The driver calls `tick` when `deadline()` has come, after `observe` for every live session.
 """
 
-from pqvpn.crypto import xwing
-from pqvpn.crypto.refused import Refused
 from pqvpn.drops import DropReason
-from pqvpn.facts import HandshakeCompleted, Problem, Roamed
+from pqvpn.facts import Problem, Roamed
 from pqvpn.protocol import frames
 from pqvpn.protocol.admission import Admission
-from pqvpn.protocol.attempts import Attempts, Completed
+from pqvpn.protocol.attempts import Attempts
 from pqvpn.protocol.context import Context, Random
 from pqvpn.protocol.effects import (
     KIND_KEEPALIVE,
     Activity,
     Effect,
     Erase,
-    Install,
     MoveEndpoint,
-    Role,
     SelectForSending,
     SendFrame,
     Session,
@@ -33,20 +29,17 @@ from pqvpn.protocol.effects import (
     Transmit,
     Why,
 )
-from pqvpn.protocol.keys import SessionKeys
-from pqvpn.protocol.parties import Remote
-from pqvpn.protocol.paths import Path
+from pqvpn.protocol.handshakes import Handshakes
 from pqvpn.protocol.peer import Peer
-from pqvpn.protocol.responder import M3Read
-from pqvpn.protocol.session import Due, LiveSession, rekey_time
-from pqvpn.protocol.settings import POLICY_AUTH_PLAINTEXT, POLICY_FULL, NodeSettings, PeerSettings
+from pqvpn.protocol.roster import Roster
+from pqvpn.protocol.session import Due, LiveSession
+from pqvpn.protocol.settings import POLICY_FULL, NodeSettings, PeerSettings
 from pqvpn.protocol.views import PeerView, view_of
 from pqvpn.reasons import Reason
 from pqvpn.wire.address import Address
 from pqvpn.wire.control import CloseReason
 from pqvpn.wire.cookie import TYPE_COOKIE_REPLY, parse_reply
-from pqvpn.wire.handshake import TYPE_HANDSHAKE, Fragment, Msg, parse_fragment
-from pqvpn.wire.offer import Params
+from pqvpn.wire.handshake import TYPE_HANDSHAKE, parse_fragment
 
 HEARTBEAT = 1.0  # with sessions, the driver looks at the lanes' counters at least so often
 SOONEST = 0.01  # between two ticks, at least
@@ -58,10 +51,11 @@ class Core:
     def __init__(self, settings: NodeSettings, random: Random, now: float) -> None:
         """Raises ValueError when the node's seed has another length than 32."""
         self._context = Context(settings, random)
-        self._keys: dict[bytes, xwing.PublicKey] = {}
+        self._roster = Roster(self._context)
         self._live: dict[int, tuple[Peer, LiveSession]] = {}
-        self._attempts = Attempts(self._context, self._remote)
-        self._admission = Admission(self._context, self._find, now)
+        self._attempts = Attempts(self._context, self._roster.remote)
+        self._admission = Admission(self._context, self._roster.find, now)
+        self._handshakes = Handshakes(self._context, self._attempts, self._admission, self._live)
         self._ticked = now
         self._deadline: float | None = None  # cached: a stranger's datagram must not cost a walk over all sessions
 
@@ -81,7 +75,7 @@ class Core:
         for settings in peers:
             known = self._context.peers.get(settings.peer_id)
             if known is None:
-                effects += self._new_peer(settings)
+                effects += self._roster.add(settings)
             elif known.settings != settings:
                 effects += self._change_peer(known, settings, now)
         return self._done(effects)
@@ -94,7 +88,7 @@ class Core:
         peer.endpoints = addresses
         return self._done(self._attempts.start(peer, now) if peer.wanted else [])
 
-    def arm_degraded(self, peer_id: bytes, armed: bool, now: float) -> list[Effect]:
+    def arm_degraded(self, peer_id: bytes, now: float, armed: bool = True) -> list[Effect]:
         """Arm or disarm auth-plaintext for a peer that allows it: by a local self-test or an operator, nothing else.
 
         Sessions of the other policy are erased; nothing that came from the network leads here.
@@ -111,7 +105,9 @@ class Core:
         result: list[Effect] | DropReason
         if kind == TYPE_HANDSHAKE:
             fragment = parse_fragment(datagram)
-            result = fragment if isinstance(fragment, DropReason) else self._handshake(fragment, source, local, now)
+            result = (
+                fragment if isinstance(fragment, DropReason) else self._handshakes.receive(fragment, source, local, now)
+            )
         elif kind == TYPE_COOKIE_REPLY:
             reply = parse_reply(datagram)
             result = reply if isinstance(reply, DropReason) else self._attempts.receive_cookie(reply, source, now)
@@ -121,13 +117,13 @@ class Core:
 
     def first_authenticated(self, slot: int, now: float) -> list[Effect]:
         """A lane: the first packet authenticated on this session."""
-        return self._done(self._heard(slot, now))
+        return self._done(self._handshakes.heard(slot, now))
 
     def control_frame(self, slot: int, body: bytes, source: Address, local: bytes | None, now: float) -> list[Effect]:
         """A lane: the body of an authenticated kind 1 packet (operation, its fields, padding as received)."""
         if slot not in self._live:
             return []
-        effects = self._heard(slot, now)
+        effects = self._handshakes.heard(slot, now)
         held = self._live.get(slot)
         if held is None:
             return self._done(effects)
@@ -137,7 +133,7 @@ class Core:
 
     def roamed(self, slot: int, source: Address, local: bytes | None, received: int, now: float) -> list[Effect]:
         """A lane: the highest counter came from another address, `received` bytes so far."""
-        effects = self._heard(slot, now)
+        effects = self._handshakes.heard(slot, now)
         held = self._live.get(slot)
         if held is None:
             return self._done(effects)
@@ -162,7 +158,7 @@ class Core:
         if live.activity.received <= before:
             return []
         since_installed = live.activity.received >= live.session.derived_at
-        effects = self._heard(slot, live.activity.received) if since_installed else []
+        effects = self._handshakes.heard(slot, live.activity.received) if since_installed else []
         return self._done(effects)
 
     def want_session(self, peer_id: bytes, now: float, force: bool = False) -> list[Effect]:
@@ -202,11 +198,11 @@ class Core:
                 continue
             self._context.keep_slot(session.slot)
             peer = self._context.peers.get(session.peer_id)
-            if peer is None or session.policy != self._policy(peer, now) or now >= session.expires_at:
+            if peer is None or session.policy != self._roster.policy(peer, now) or now >= session.expires_at:
                 self._context.free_slot(session.slot)
                 effects.append(Erase(session.slot, Why.REMOVED))
                 continue
-            live = self._track(peer, session, confirmed=True)
+            live = self._handshakes.track(peer, session, confirmed=True)
             effects += self._done(peer.add(live, now)) + peer.take_over(live, now)
             # a challenge that was out died with its nonce: without this the lane would wait for ever within its budget
             effects.append(MoveEndpoint(session.slot, session.endpoint, session.source, None))
@@ -254,7 +250,7 @@ class Core:
         sent, unconfirmed = self._attempts.tick(now)
         effects += sent
         for attempt in unconfirmed:
-            effects += self._unconfirmed(attempt.peer, attempt.slot, now)
+            effects += self._done(self._handshakes.unconfirmed(attempt.peer, attempt.slot, now))
         for peer in self._context.peers.values():
             effects += self._peer_due(peer, now)
         return effects
@@ -265,128 +261,6 @@ class Core:
             view_of(peer, self._attempts.of(peer_id), self._context, now)
             for peer_id, peer in self._context.peers.items()
         )
-
-    # -- handshakes ---------------------------------------------------------------------------------
-
-    def _handshake(
-        self, fragment: Fragment, source: Address, local: bytes | None, now: float
-    ) -> list[Effect] | DropReason:
-        if fragment.msg is Msg.M2:
-            completed = self._attempts.receive_m2(fragment, now)
-            return self._initiated(completed, now) if isinstance(completed, Completed) else completed or []
-        if fragment.msg is not Msg.M3:
-            return self._admission.receive_m1(fragment, source, local, now)
-        read = self._admission.receive_m3(fragment, source, now)
-        if isinstance(read, DropReason):
-            return read
-        if isinstance(read, M3Read):
-            return self._responded(read, fragment, source, local, now)
-        return [SendFrame(read, KIND_KEEPALIVE, b"")]
-
-    def _initiated(self, completed: Completed, now: float) -> list[Effect] | DropReason:
-        """M2 verified: install the session, send M3, and data right behind it if there is no older session."""
-        attempt, peer, context = completed.attempt, completed.attempt.peer, self._context
-        slot = context.take_slot()
-        if slot is None:
-            self._attempts.cancel(peer.settings.peer_id)
-            return DropReason.INDEX_IN_USE
-        attempt.slot = slot
-        read = completed.read
-        session = self._session(
-            slot, peer, Role.INITIATOR, read.params, completed.written.keys,
-            completed.sidi, read.sidr, completed.endpoint, None, now,
-        )  # fmt: skip
-        live = self._track(peer, session, confirmed=False)
-        effects = peer.add(live, now)
-        keys = completed.written.keys
-        effects.append(Install(session, keys.to_initiator, keys.to_responder))
-        effects += self._attempts.send_m3(attempt)
-        return effects + peer.initiated(live, now)
-
-    def _responded(
-        self, read: M3Read, fragment: Fragment, source: Address, local: bytes | None, now: float
-    ) -> list[Effect] | DropReason:
-        """M3 verified: install, acknowledge, switch (rules 5 and 6)."""
-        slot = self._context.take_slot()
-        if slot is None:
-            return DropReason.INDEX_IN_USE
-        peer = self._context.peers[read.peer_id]
-        keys = read.keys()
-        trace_id = read.trace_id if peer.settings.trace and any(read.trace_id) else b""
-        session = self._session(
-            slot, peer, Role.RESPONDER, read.params, keys, read.sidr, read.sidi, source, local, now, trace_id
-        )
-        live = self._track(peer, session, confirmed=True)
-        live.confirm(self._context.written, now)
-        effects = peer.add(live, now)
-        self._admission.accepted(read, fragment, slot, now)
-        attempt = self._attempts.of(read.peer_id)
-        if attempt is not None and attempt.m3 is None:
-            self._attempts.cancel(read.peer_id)  # the peer was quicker; it holds no M2 of ours that could cross
-        effects += [Install(session, keys.to_responder, keys.to_initiator), SendFrame(slot, KIND_KEEPALIVE, b"")]
-        effects += peer.responded(live, read.no, now)
-        peer.trouble = None
-        effects.append(self._completed(peer, session, None))
-        return effects + peer.heard(live, now) + peer.path_began(self._context.timers, now)
-
-    def _heard(self, slot: int, now: float) -> list[Effect]:
-        """Something authenticated on a session."""
-        held = self._live.get(slot)
-        if held is None:
-            return []
-        peer, live = held
-        if not live.confirm(self._context.written, now):
-            return peer.heard(live, now)
-        attempt = self._attempts.of(peer.settings.peer_id)
-        effects: list[Effect] = []
-        started = None
-        if attempt is not None and attempt.slot == slot:
-            started = attempt.started
-            self._attempts.cancel(peer.settings.peer_id)
-        peer.trouble = None
-        effects.append(self._completed(peer, live.session, None if started is None else now - started))
-        effects += peer.confirmed(live, now) + peer.heard(live, now)
-        return effects + peer.path_began(self._context.timers, now)
-
-    def _unconfirmed(self, peer: Peer, slot: int | None, now: float) -> list[Effect]:
-        """No packet came on the session of our M3: drop it; a fresh M1, unless another session serves."""
-        peer_id = peer.settings.peer_id
-        served = peer.sending is not None and peer.selected != slot and peer.sending.session.role is Role.RESPONDER
-        effects = peer.remove(slot, Why.LOST, now) if slot is not None and slot in self._live else []
-        if served and peer.sending is not None and not peer.sending.is_stale(self._context.timers, now):
-            self._attempts.cancel(peer_id)
-            return self._done(effects)
-        return self._done(effects) + self._attempts.again(peer_id, now)
-
-    def _session(
-        self, slot: int, peer: Peer, role: Role, params: Params, keys: SessionKeys, index_in: int, index_out: int,
-        endpoint: Address, source: bytes | None, now: float, trace_id: bytes = b"",
-    ) -> Session:  # fmt: skip
-        return Session(
-            slot, peer.settings.peer_id, keys.session_id, role, params.aead, params.policy, params.lanes, params.mtu,
-            index_in, index_out, endpoint, source, now, now + self._context.timers.reject_after, trace_id,
-        )  # fmt: skip
-
-    def _track(self, peer: Peer, session: Session, *, confirmed: bool) -> LiveSession:
-        timers, random = self._context.timers, self._context.random
-        path = Path(session.slot, session.endpoint, session.source, random)
-        previous = peer.sending
-        if previous is not None and previous.path.endpoint == session.endpoint:
-            path.rtt = previous.path.rtt
-        rekey_at = rekey_time(session.role, session.derived_at, timers, self._context.fraction())
-        live = LiveSession(session, path, rekey_at, confirmed)
-        self._context.indices.add(session.index_in)
-        self._live[session.slot] = (peer, live)
-        return live
-
-    def _completed(self, peer: Peer, session: Session, seconds: float | None) -> Tell:
-        suite = f"X-Wing, {frames.SUITES[session.aead]}"
-        return Tell(
-            HandshakeCompleted(
-                peer.settings.name, session.session_id.hex(), session.role.name.lower(), suite,
-                str(session.endpoint), seconds,
-            )
-        )  # fmt: skip
 
     # -- what is due --------------------------------------------------------------------------------
 
@@ -424,7 +298,7 @@ class Core:
     def _enforce_policy(self, peer: Peer, now: float) -> list[Effect]:
         """Erase sessions of another policy than the one in force, and warn while a peer is degraded."""
         effects: list[Effect] = []
-        policy = self._policy(peer, now)
+        policy = self._roster.policy(peer, now)
         for slot, live in list(peer.sessions.items()):
             if live.session.policy != policy:
                 effects += peer.remove(slot, Why.REMOVED, now, CloseReason.ADMINISTRATIVE)
@@ -438,34 +312,10 @@ class Core:
 
     # -- peers --------------------------------------------------------------------------------------
 
-    def _policy(self, peer: Peer, now: float) -> int:
-        """Degraded only if configured, armed here, and not past its end; never by anything received."""
-        settings = peer.settings
-        ended = settings.degraded_until is not None and now >= settings.degraded_until
-        if settings.allow_degraded and settings.peer_id in self._context.armed and not ended:
-            return POLICY_AUTH_PLAINTEXT
-        return POLICY_FULL
-
-    def _remote(self, peer: Peer, now: float) -> Remote:
-        settings = peer.settings
-        return Remote(settings.peer_id, self._keys[settings.peer_id], settings.psk, self._policy(peer, now))
-
-    def _find(self, peer_id: bytes, now: float) -> Remote | None:
-        peer = self._context.peers.get(peer_id)
-        return None if peer is None else self._remote(peer, now)
-
-    def _new_peer(self, settings: PeerSettings) -> list[Effect]:
-        try:
-            self._keys[settings.peer_id] = xwing.PublicKey(settings.public_key)
-        except Refused:
-            return [Tell(Problem(Reason.BAD_AUTH, "core", "the card holds no valid X-Wing key", settings.name))]
-        self._context.peers[settings.peer_id] = Peer(settings, self._context.settings.peer_id, settings.endpoints)
-        return []
-
     def _change_peer(self, peer: Peer, settings: PeerSettings, now: float) -> list[Effect]:
         before = peer.settings
         if (before.public_key, before.psk) != (settings.public_key, settings.psk):
-            return self._drop_peer(peer, now) + self._new_peer(settings)
+            return self._drop_peer(peer, now) + self._roster.add(settings)
         peer.settings = settings
         if before.endpoints != settings.endpoints:
             peer.endpoints = settings.endpoints
@@ -475,8 +325,7 @@ class Core:
         peer_id = peer.settings.peer_id
         self._attempts.forget(peer_id)
         effects = peer.remove_all(Why.REMOVED, now, CloseReason.ADMINISTRATIVE)
-        del self._context.peers[peer_id], self._keys[peer_id]
-        self._context.armed.discard(peer_id)
+        self._roster.forget(peer_id)
         return [*effects, SelectForSending(peer_id, None)]
 
     def _counted(self, result: list[Effect] | DropReason) -> list[Effect]:

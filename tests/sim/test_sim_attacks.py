@@ -136,7 +136,7 @@ def test_policies_that_differ_never_meet_and_nothing_received_arms_one() -> None
     world = World(7)
     nodes = mesh(world, 2, peer={"allow_degraded": True})
     nodes[0].policy = 1
-    nodes[0].do(nodes[0].core.arm_degraded(B, True, world.now))
+    nodes[0].do(nodes[0].core.arm_degraded(B, world.now))
     nodes[0].say(B, b"hello")
     world.run(100)
     assert not world.agreed
@@ -145,12 +145,38 @@ def test_policies_that_differ_never_meet_and_nothing_received_arms_one() -> None
     assert view.reason is Reason.NO_REPLY
 
 
+def test_a_policy_that_changes_between_m2_and_m3_is_the_one_that_counts() -> None:
+    world = World(15)
+    nodes = mesh(world, 2, peer={"allow_degraded": True})
+    for node, peer in zip(nodes, (B, A), strict=True):
+        node.policy = 1
+        node.do(node.core.arm_degraded(peer, world.now))
+    held: list[tuple[bytes, Address, Address]] = []
+
+    def adversary(d: bytes, s: Address, t: Address) -> list[tuple[bytes, Address, Address]]:
+        if d[0] == HANDSHAKE and d[2] == Msg.M3:
+            held.append((d, s, t))
+            return []
+        return [(d, s, t)]
+
+    world.adversary = adversary
+    nodes[0].say(B, b"hello")
+    world.run(0.5)
+    nodes[1].policy = 0
+    nodes[1].do(nodes[1].core.arm_degraded(A, world.now, armed=False))
+    assert held
+    for datagram, source, to in held:
+        nodes[1].datagram(datagram, source, to.ip)
+    assert not nodes[1].lanes.held
+    assert nodes[1].core.drops[DropReason.POLICY_MISMATCH]
+
+
 def test_degraded_only_when_configured_and_armed_and_not_past_its_end() -> None:
     world = World(8)
     nodes = mesh(world, 2, peer={"allow_degraded": True, "degraded_until": world.now + 50})
     for node, peer in zip(nodes, (B, A), strict=True):
         node.policy = 1
-        node.do(node.core.arm_degraded(peer, True, world.now))
+        node.do(node.core.arm_degraded(peer, world.now))
     nodes[0].say(B, b"hello")
     world.run(1)
     assert {s.policy for ends in world.agreed.values() for s, _, _ in ends} == {1}
@@ -166,7 +192,7 @@ def test_degraded_only_when_configured_and_armed_and_not_past_its_end() -> None:
 def test_arming_a_peer_that_does_not_allow_it_changes_nothing() -> None:
     world = World(9)
     nodes = mesh(world, 2)
-    nodes[0].do(nodes[0].core.arm_degraded(B, True, world.now))
+    nodes[0].do(nodes[0].core.arm_degraded(B, world.now))
     nodes[0].say(B, b"hello")
     world.run(1)
     assert {h.session.policy for n in nodes for h in n.lanes.held.values()} == {0}

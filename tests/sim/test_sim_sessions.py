@@ -317,7 +317,7 @@ def test_inputs_about_sessions_that_are_gone_change_nothing() -> None:
         assert core.lost(slot, now) == []
     assert core.want_session(b"?" * 32, now) == []
     assert core.set_endpoints(b"?" * 32, (where,), now) == []
-    assert core.arm_degraded(b"?" * 32, True, now) == []
+    assert core.arm_degraded(b"?" * 32, now) == []
 
 
 def test_changing_the_psk_ends_the_session() -> None:
