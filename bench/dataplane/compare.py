@@ -161,10 +161,8 @@ def flood(gro: bool) -> float:
 
 def measure(name: str, options: argparse.Namespace) -> dict[str, float]:
     """All figures of one contender in one round."""
-    if name == "wireguard":
-        running = start_wireguard(options.wireguard)
-    else:
-        running = start_lanes(options.off, options.lanes, options.aead)
+    ours = name == "pqvpn"
+    running = start_lanes(options.off, options.lanes, options.aead) if ours else start_wireguard(options.wireguard)
     found: dict[str, float] = {}
     try:
         wait_for(lambda: "1 received" in inside(0, "ping -c1 -W1 10.9.0.2", check=False), 15)

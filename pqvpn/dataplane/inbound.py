@@ -432,10 +432,10 @@ class Inbound:
             lane.drop(DropReason.BAD_LENGTH if data > session.mtu else DropReason.BAD_META)
         elif plain[o] & 15 or any(plain[o + 1 : body]):
             lane.drop(DropReason.BAD_META)
-        elif kind == Kind.CONTROL and not data:
+        elif (kind == Kind.CONTROL and not data) or (
+            data > session.mtu and (kind != Kind.CONTROL or plain[body] != _MTU_PROBE)
+        ):
             lane.drop(DropReason.BAD_LENGTH)
-        elif data > session.mtu and (kind != Kind.CONTROL or plain[body] != _MTU_PROBE):
-            lane.drop(DropReason.BAD_LENGTH)  # noqa: SIM114 - two rules, two lines
         elif kind == Kind.CONTROL:
             frame = bytes(self._plain_view[body : body + data])
             lane.tell(ControlFrame(session.slot, frame, Address.from_socket(source), local_ip(pktinfo)))

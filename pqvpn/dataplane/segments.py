@@ -113,7 +113,7 @@ class Template:
             return None
         if version == 4 and protocol != (UDP if gso == GSO_UDP else TCP):
             return None
-        if offset != (UDP_CSUM if gso == GSO_UDP else TCP_CSUM) or size <= VNET_SIZE + transport + 20:
+        if offset != (UDP_CSUM if gso == GSO_UDP else TCP_CSUM) or size <= VNET_SIZE + transport + 8:
             return None
         found = cls(buffer, at, size, gso, segment, transport, offset)
         return found if found.payload > 0 and found.header >= transport + (8 if gso == GSO_UDP else 20) else None

@@ -176,7 +176,9 @@ def test_too_big_for_the_path_tells_the_mtu() -> None:
         found = a.written()
         assert [f[10 + 20 : 10 + 22] for f in found[:2]] == [b"\x03\x04"] * 2
         assert found[0][10 + 26 : 10 + 28] == struct.pack(">H", 1300)
-        assert found[2][50:58] == struct.pack(">BBH", 2, 0, struct.unpack(">H", found[2][52:54])[0]) + struct.pack(">I", 1300)
+        assert found[2][50:58] == struct.pack(">BBH", 2, 0, struct.unpack(">H", found[2][52:54])[0]) + struct.pack(
+            ">I", 1300
+        )
         assert len(arrive(b)) == 1
 
 
@@ -282,7 +284,10 @@ def test_roaming_moves_at_once_with_a_budget() -> None:
 def test_frames_of_control() -> None:
     with rig.pair() as (a, b):
         a.do(commands.SendFrame(0, 1, b"\1" + bytes(8)), commands.SendFrame(0, 3, b""))
-        a.do(commands.SendFrame(0, 1, b"\4\0\0", pad_to=1600), commands.SendFrame(0, 1, b"\1", to=Address(b"\x7f\0\0\1", b.port)))
+        a.do(
+            commands.SendFrame(0, 1, b"\4\0\0", pad_to=1600),
+            commands.SendFrame(0, 1, b"\1", to=Address(b"\x7f\0\0\1", b.port)),
+        )
         sizes = sorted(map(len, packets := datagrams(b)))
         assert sizes == [48, 48, 64, 1640]
         deliver(b, *packets)
@@ -302,7 +307,18 @@ def test_stray_datagrams_go_to_control() -> None:
 
 
 def test_ecn_is_carried_by_rfc_6040() -> None:
-    cases = {(0, 0): 0, (0, 1): 0, (0, 2): 0, (0, 3): None, (1, 3): 3, (2, 3): 3, (2, 1): 1, (1, 2): 1, (3, 1): 3, (3, 0): 3}
+    cases = {
+        (0, 0): 0,
+        (0, 1): 0,
+        (0, 2): 0,
+        (0, 3): None,
+        (1, 3): 3,
+        (2, 3): 3,
+        (2, 1): 1,
+        (1, 2): 1,
+        (3, 1): 3,
+        (3, 0): 3,
+    }
     for (inner, outer), result in cases.items():
         for v6 in (False, True):
             with rig.pair() as (a, b):
