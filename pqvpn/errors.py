@@ -88,7 +88,7 @@ class TelemetryError(PqvpnError):
     family = "telemetry"
 
 
-class ConfigErrors(ConfigError):
+class ConfigErrors(ConfigError):  # noqa: N818 - it holds several
     """All errors of one configuration at once; `errors` is never empty, the first one gives the reason."""
 
     def __init__(self, errors: "tuple[ConfigError, ...]") -> None:
