@@ -88,3 +88,21 @@ def test_any_order_and_duplicates_complete_once(order: list[int]) -> None:
     bodies = [table.add(b"k", b"g", False, 1, 16, i, 3, bytes([i]), 0.0) for i in order]
     assert next(b for b in bodies if b is not None) == b"\x00\x01\x02"
     assert len(table) <= 1
+
+
+def test_a_full_table_refuses_strangers_and_makes_room_for_the_proven() -> None:
+    table = Reassembler(LIFE)
+
+    def begin(number: int, proven: bool) -> bytes | DropReason | None:
+        key = number.to_bytes(4, "little")
+        return table.add(key, key, proven, 1, 16, 0, 3, b"x", 0.0)
+
+    assert [begin(n, False) for n in range(256)] == [None] * 256
+    assert begin(256, False) is DropReason.REASSEMBLY_FULL
+    assert begin(257, True) is None
+    assert len(table) == 256
+    assert not table.holds((0).to_bytes(4, "little"))
+    for n in range(1000, 1255):
+        assert begin(n, True) is None
+    assert begin(2000, True) is DropReason.REASSEMBLY_FULL
+    assert len(table) == 256

@@ -327,3 +327,17 @@ def test_changing_the_psk_ends_the_session() -> None:
     changed = replace(a.peer_settings[0], psk=identity(9)[1])
     a.do(a.core.set_peers((changed,), world.now))
     assert not a.lanes.held
+
+
+def test_forcing_handshake_after_handshake_never_holds_more_than_three_sessions() -> None:
+    world, a, b = pair()
+    held = []
+    for _ in range(8):
+        a.do(a.core.want_session(B, world.now, force=True))
+        world.run(1)
+        a.say(B, b"%f" % world.now)
+        held.append((len(a.lanes.held), len(b.lanes.held)))
+    assert len(world.agreed) == 8
+    assert held[-1] == (3, 3)
+    assert max(max(pair) for pair in held) == 3
+    assert len(b.inbox[A]) == 8
