@@ -1,0 +1,151 @@
+"""The supervisor is stopped or killed: nothing leaves in the clear, and the next node or `pqvpn down` finds what is left.
+
+alpha --veth0-- beta      alpha's default route leads to beta outside as well: what is not in the tunnel would leave
+"""
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+
+import pytest
+from flows import bring_up, connected, flow, make_pair, wait_replaced
+
+from lab import Lab, LabError, wait_for
+from lab.nodes import Node
+from lab.traffic import ping
+
+pytestmark = pytest.mark.netns
+
+_TIMERS = {"m1_schedule": ["0s", "0.3s", "0.6s"], "m1_fresh_after": "1s", "dead": "2s", "keepalive": "1s"}
+_MARKER = b"must-not-be-seen-outside"
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[tuple[Node, Node]]:
+    with Lab() as lab:
+        a, b = lab.namespace("a"), lab.namespace("b")
+        lab.link(a, b, ["10.0.0.1/24", "fd00:0:0:1::1/64"], ["10.0.0.2/24", "fd00:0:0:1::2/64"])
+        a.add_route("default", via="10.0.0.2")
+        a.add_route("::/0", via="fd00:0:0:1::2")
+        inner = (["10.7.0.1/24", "fd77::1/64"], ["10.7.0.2/24", "fd77::2/64"])
+        nodes = make_pair(lab, a, b, "10.0.0.1", "10.0.0.2", {"timers": _TIMERS}, inner=inner)
+        bring_up(*nodes)
+        yield nodes
+
+
+def _say(node: Node, address: str) -> OSError | None:
+    """Send the marker to an address inside; what the kernel said."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with node.namespace.socket(family, socket.SOCK_DGRAM) as out:
+        try:
+            out.sendto(_MARKER, (address, 9))
+        except OSError as error:
+            return error
+    return None
+
+
+def _routes(node: Node) -> list[str]:
+    """Everything that the node put into the routing tables and rules."""
+    shown = ""
+    for family in ("-4", "-6"):
+        shown += node.namespace.run(["ip", family, "route", "show", "table", "all", "proto", "157"]).stdout
+        shown += "".join(
+            line + "\n"
+            for line in node.namespace.run(["ip", family, "rule"]).stdout.splitlines()
+            if line.startswith("515")
+        )
+    return shown.splitlines()
+
+
+def _kill_supervisor(node: Node) -> None:
+    """Kill it, and wait until its children have followed."""
+    pids = node.pids()
+    node.kill("supervisor")
+    assert node.process is not None
+    assert node.process.wait(5.0) == -signal.SIGKILL
+    wait_for("the children to end", lambda: not set(pids) & set(node.namespace.processes()), timeout=5.0)
+    node.process = None
+
+
+def test_stopped_supervisor_leaks_nothing(pair: tuple[Node, Node]) -> None:
+    """Lanes go on without it; a lane that dies meanwhile is a black hole until somebody can replace it."""
+    alpha, beta = pair
+    connected(alpha, beta)
+    (lane,) = alpha.pids("lane-0")
+    with (
+        alpha.namespace.capture("veth0", watch=[_MARKER], limit=0) as outside,
+        flow(alpha, beta, patience=30.0) as there,
+    ):
+        supervisor = alpha.kill("supervisor", signal.SIGSTOP)
+        try:
+            there.more()
+            os.kill(lane, signal.SIGKILL)
+            for _ in range(50):
+                _say(alpha, "10.7.0.2")
+                _say(alpha, "fd77::2")
+            assert ping(alpha.namespace, "10.7.0.2", 1, timeout=0.2, payload=_MARKER).lost == 1
+        finally:
+            os.kill(supervisor, signal.SIGCONT)
+        wait_replaced(alpha, "lane-0", lane)
+        there.more()
+    assert outside.dropped == 0
+    assert outside.hits[_MARKER] == 0
+
+
+def test_killed_supervisor_leaks_nothing_and_the_connection_lives(pair: tuple[Node, Node]) -> None:
+    alpha, beta = pair
+    connected(alpha, beta)
+    with (
+        alpha.namespace.capture("veth0", watch=[_MARKER], limit=0) as outside,
+        flow(alpha, beta, patience=40.0) as there,
+    ):
+        _kill_supervisor(alpha)
+        left = _routes(alpha)
+        assert {line.split()[1] for line in left} == {"10.7.0.0/24", "10.7.0.2", "fd77::/64", "fd77::2"}
+        assert all(line.startswith("unreachable ") for line in left)
+        for address in ("10.7.0.2", "10.7.0.77", "fd77::2", "fd77::77"):
+            assert isinstance(_say(alpha, address), OSError), address
+        alpha.up(30.0)
+        there.more()
+    assert outside.dropped == 0
+    assert outside.hits[_MARKER] == 0
+    connected(alpha, beta)
+
+
+def test_leftovers_are_taken_over(pair: tuple[Node, Node]) -> None:
+    """A second life has the same routes as the first, and leaves nothing when it ends orderly."""
+    alpha, beta = pair
+    connected(alpha, beta)
+    before = _routes(alpha)
+    _kill_supervisor(alpha)
+    alpha.up(30.0)
+    assert _routes(alpha) == before
+    alpha.down()
+    assert _routes(alpha) == []
+    assert beta.peer("alpha")["state"] != "up"
+
+
+def test_down_removes_what_a_killed_node_left(pair: tuple[Node, Node]) -> None:
+    alpha, beta = pair
+    bring_up(alpha)
+    connected(alpha, beta)
+    _kill_supervisor(alpha)
+    assert _routes(alpha)
+    said = alpha.cli("down").stdout
+    assert "10.7.0.2/32" in said
+    assert _routes(alpha) == []
+    assert "Removed" not in alpha.cli("down").stdout
+    bring_up(alpha)
+    connected(alpha, beta)
+
+
+def test_start_beside_another_interface_of_that_name(pair: tuple[Node, Node]) -> None:
+    """Somebody else's interface is never taken over, nor its routes changed."""
+    alpha, _ = pair
+    alpha.down()
+    alpha.namespace.run(["ip", "tuntap", "add", "dev", "pqvpn0", "mode", "tun"])
+    with pytest.raises(LabError, match="interface"):
+        alpha.up(30.0)
+    assert _routes(alpha) == []
+    alpha.namespace.delete_link("pqvpn0")
