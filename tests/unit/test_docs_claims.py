@@ -98,3 +98,11 @@ def _code(page: Path) -> list[str]:
     text = page.read_text(encoding="utf-8")
     blocks = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     return [f"{found}\n" for found in (*blocks, *re.findall(r"`([^`\n]+)`", text))]
+
+
+def test_the_unit_does_not_start_again_what_cannot_be_helped() -> None:
+    unit = (ROOT / "packaging" / "systemd" / "pqvpn.service").read_text(encoding="utf-8")
+    found = re.search(r"^RestartPreventExitStatus=(.*)$", unit, re.MULTILINE)
+    assert found
+    assert {Reason.NO_PERMISSION.exit_code, Reason.CONFIG_VALUE.exit_code} <= {int(word) for word in found[1].split()}
+    assert "Type=exec\n" in unit
