@@ -72,7 +72,8 @@ class ControlProcess:
         self.configure(self.start.peers)
         for lane, sessions in held.items():
             self._adopt(lane, sessions)
-        loop.add_reader(self.udp, self._readable)
+        if self.start.offloads.steering:  # else the one socket is lane 0's to read, and strays come from there
+            loop.add_reader(self.udp, self._readable)
         self.link.setblocking(False)
         loop.add_reader(self.link, self._from_supervisor)
         api = operations.Operations(self)
