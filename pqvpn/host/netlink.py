@@ -57,7 +57,6 @@ class Interface:
     def __init__(self, name: str, identity: str) -> None:
         self._netlink: Any = IPRoute()
         self._mark = routing_mark(identity)
-        self._defaults: frozenset[int] = frozenset()
         self._metric = guard_metric(identity)
         self._routes: frozenset[str] = frozenset()
         self._networks: frozenset[str] = frozenset()
@@ -98,12 +97,13 @@ class Interface:
             self._guard("replace", prefix)
         for prefix in sorted(wanted - self._routes):
             self._route("replace", prefix)
+            self._routes |= {prefix}  # at once: when the kernel refuses a later one, the caller takes this one back
         for prefix in sorted(self._routes - wanted):
             self._route("del", prefix)
+            self._routes -= {prefix}
         for prefix in sorted(self.guards() - wanted - self._networks):
             self._guard("del", prefix)
         self._rules(wanted)
-        self._routes = wanted
 
     def guards(self) -> frozenset[str]:
         """Prefixes behind which a guard of this node stands."""
@@ -141,11 +141,11 @@ class Interface:
 
     def _rules(self, prefixes: frozenset[str]) -> None:
         wanted: frozenset[int] = frozenset(AF_INET6 if ":" in p else AF_INET for p in prefixes if p.endswith("/0"))
-        for family in wanted - self._defaults:
+        present = _families_with_rules(self._netlink, self._mark)  # also those of a killed predecessor
+        for family in wanted - present:
             _change_rules(self._netlink, "add", family, self._mark)
-        for family in self._defaults - wanted:
+        for family in present - wanted:
             _change_rules(self._netlink, "del", family, self._mark)
-        self._defaults = wanted
 
 
 def remove_guards(identity: str) -> tuple[str, ...]:
@@ -173,6 +173,16 @@ def _guards(netlink: Any, metric: int) -> dict[str, int]:
 def _change_guard(netlink: Any, verb: str, prefix: str, metric: int, table: int) -> None:
     family = _family(ipaddress.ip_network(prefix))
     netlink.route(verb, dst=prefix, type="unreachable", proto=PROTOCOL, priority=metric, family=family, table=table)
+
+
+def _families_with_rules(netlink: Any, mark: int) -> frozenset[int]:
+    """Address families whose default route goes into the table of this node."""
+    return frozenset(
+        family
+        for family in (AF_INET, AF_INET6)
+        for rule in netlink.get_rules(family=family)
+        if rule.get("FRA_TABLE") == mark
+    )
 
 
 def _change_rules(netlink: Any, verb: str, family: int, mark: int) -> None:
