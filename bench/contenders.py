@@ -86,6 +86,10 @@ class Contender(ABC):
         """The parts of the start in seconds, if the contender tells them."""
         return {}
 
+    def discarded(self) -> int:
+        """Datagrams that the far end has discarded so far, if the contender tells."""
+        return 0
+
     def _popen(self, end: int, arguments: list[str]) -> subprocess.Popen[Any]:
         self.folder.mkdir(exist_ok=True)
         with open(self.folder / f"log-{end}", "ab") as log:
@@ -122,6 +126,9 @@ class Pqvpn(Contender):
 
     def pids(self) -> tuple[list[int], list[int]]:
         return self.nodes[0].pids(), self.nodes[1].pids()
+
+    def discarded(self) -> int:
+        return sum(self.nodes[1].drops().values())
 
     def start_parts(self) -> dict[str, float]:
         node = self.nodes[0]

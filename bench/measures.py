@@ -135,11 +135,14 @@ def attacked(contender: Contender, attacker: Any, recorded: Sequence[bytes], rat
     file = contender.lab.folder / "recorded"
     file.write_text("\n".join(datagram.hex() for datagram in recorded))
     before = tcp(contender, 1, seconds).gbit
+    discarded = contender.discarded()
     where = [OUTER[1], "51820", f"{seconds + 2:g}", str(rate), str(file)]
     with attacker.popen([sys.executable, _TOOL, "attack", *where], stdout=subprocess.PIPE, text=True) as flood:
         under = tcp(contender, 1, seconds).gbit
         kept = float(flood.communicate(timeout=15)[0])
     if kept < rate * 0.9:
         raise LabError(f"the attacker kept up only {kept:.0f} of {rate} datagrams a second")
+    if contender.discarded() == discarded:
+        raise MeasureError(f"the flood did not reach {contender.name}")
     after = tcp(contender, 1, seconds).gbit
     return under / ((before + after) / 2)

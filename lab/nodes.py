@@ -100,12 +100,12 @@ class Node:
                 [*PQVPN, "up", "--config", str(self.config)], cwd=ROOT, env=_environment(), stdout=log, stderr=log
             )
 
-    def up(self, timeout: float = 15.0) -> None:
+    def up(self, timeout: float = 30.0) -> None:
         """`pqvpn up`, and wait until the node says that it runs. Raises LabError with the log's end if it exits instead."""
         self.start()
         self.wait_running(timeout)
 
-    def wait_running(self, timeout: float = 15.0) -> None:
+    def wait_running(self, timeout: float = 30.0) -> None:
         wait_for(f"{self.name} to run", self._running, timeout)
 
     def _running(self) -> bool:
@@ -165,7 +165,7 @@ class Node:
         """The pids of the processes whose component begins so; all of the node's by default."""
         return [each["pid"] for each in self.status()["processes"] if each["component"].startswith(component)]
 
-    def wait_for_peer(self, name: str, state: str = "up", timeout: float = 15.0) -> dict[str, Any]:
+    def wait_for_peer(self, name: str, state: str = "up", timeout: float = 30.0) -> dict[str, Any]:
         """Wait until the peer's state is `state`; returns its status. For "up" something is sent, since peers are called
         when there is something to send."""
 
