@@ -346,3 +346,24 @@ def test_forcing_handshake_after_handshake_never_holds_more_than_three_sessions(
     assert held[-1] == (3, 3)
     assert max(max(pair) for pair in held) == 3
     assert len(b.inbox[A]) == 8
+
+
+@pytest.mark.parametrize(("lost", "after"), [(1, 0.5), (2, 1.0), (3, 2.0)])
+def test_a_lost_m3_is_repeated_byte_identical_on_its_schedule(lost: int, after: float) -> None:
+    world, a, b = pair()
+    seen: list[bytes] = []
+
+    def adversary(d: bytes, s: Address, t: Address) -> list[tuple[bytes, Address, Address]]:
+        if d[0] == 1 and d[2] == Msg.M3:
+            seen.append(d)
+            return [(d, s, t)] if len(seen) > lost else []
+        return [(d, s, t)]
+
+    world.adversary = adversary
+    a.say(B, b"hello")
+    world.run(0.06 + after - 0.05)
+    assert not b.lanes.held
+    world.run(0.1)
+    assert b.lanes.held
+    assert len(set(seen)) == 1
+    assert len(m1_times(world, a)) == 1
