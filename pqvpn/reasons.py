@@ -62,7 +62,8 @@ class Reason(Enum):
     NO_REPLY = (
         "network.no_reply", Action.RETRY, Who.PEER, os.EX_TEMPFAIL,
         "the peer does not answer the handshake",
-        "check that the peer runs, that its endpoint is right and that UDP to it is not filtered",
+        "check that the peer runs, its endpoint and UDP filters; then compare cards, psk, network_key and"
+        " allow_degraded: a peer is silent about what does not fit (status --drops there tells)",
     )  # fmt: skip
     NO_ENDPOINT = (
         "network.no_endpoint", Action.RETRY, Who.OPERATOR, os.EX_TEMPFAIL,
@@ -113,7 +114,7 @@ class Reason(Enum):
     KERNEL_REFUSED = (
         "host.kernel_refused", Action.RETRY, Who.HOST, os.EX_OSERR,
         "the kernel refused an operation on interface, address or route",
-        "read the detail; another program may manage the same interface or route",
+        "read the detail; another program may manage the same interface, address or route",
     )  # fmt: skip
     ALREADY_RUNNING = (
         "node.already_running", Action.SHUTDOWN, Who.OPERATOR, os.EX_CONFIG,
@@ -148,6 +149,11 @@ class Reason(Enum):
         "crypto.self_test_failed", Action.FALLBACK, Who.HOST, os.EX_SOFTWARE,
         "a cryptographic primitive does not give its known answer",
         "reinstall the cryptography package; handshakes are refused until it passes",
+    )  # fmt: skip
+    DEGRADE_REFUSED = (
+        "crypto.degrade_refused", Action.DROP, Who.OPERATOR, os.EX_NOPERM,
+        "the degraded mode is not allowed for this peer",
+        "give the peer allow_degraded and degraded_until in the configuration, and reload",
     )  # fmt: skip
     SECURITY_DEGRADED = (
         "crypto.degraded", Action.FALLBACK, Who.OPERATOR, os.EX_SOFTWARE,

@@ -1,6 +1,6 @@
-"""`pqvpn peer add | list | remove`: the peers of the configuration file.
+"""`pqvpn peer add | list | remove | reconnect | degrade`: the peers of the configuration file, and commands to a running node.
 
-Owns what these commands print. A running node takes changes with `pqvpn reload`.
+Owns what these commands print. A running node takes changes of the file with `pqvpn reload`.
 """
 
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Add, list and remove peers in the configuration.",
+    help="Add, list and remove peers in the configuration; reconnect or degrade one on a running node.",
     epilog=options.examples(
         "pqvpn peer add beta beta.pqcard --endpoint beta.example.net:51820 --allow 10.7.0.2/32",
         "pqvpn peer list",
@@ -94,6 +94,44 @@ def remove(name: Name, config: options.Config = None, json: options.Json = False
         return
     print(f"Removed peer {name} from {changed.path}.")
     _mention_reload(changed)
+
+
+@app.command(epilog=options.examples("pqvpn peer reconnect beta"))
+def reconnect(name: Name, config: options.Config = None, json: options.Json = False) -> None:
+    """Begin a new handshake with a peer now, whatever its state; the session in use goes on until the new one is proven."""
+    result = _ask(config, "reconnect", peer=name)
+    if json:
+        output.print_json(result)
+        return
+    print(f"Handshake with {result['peer']} begun. See: pqvpn status")
+
+
+@app.command(epilog=options.examples("pqvpn peer degrade beta", "pqvpn peer degrade beta --off"))
+def degrade(
+    name: Name,
+    off: Annotated[bool, typer.Option("--off", help="Back to full security.")] = False,
+    config: options.Config = None,
+    json: options.Json = False,
+) -> None:
+    """Send to a peer authenticated but READABLE, for an emergency in which encryption itself is the trouble.
+
+    Both nodes must have allow_degraded and degraded_until for each other in their configuration, and on both the command must
+    be given. It lasts until --off, the date, or the node's end, and is told loudly all the while.
+    """
+    result = _ask(config, "degrade", peer=name, armed=not off)
+    if json:
+        output.print_json(result)
+    elif off:
+        print(f"Full security with {result['peer']} again.")
+    else:
+        print(
+            f"WARNING: what is sent to {result['peer']} can be read by anybody on the way until: pqvpn peer degrade {name} --off"
+        )
+
+
+def _ask(config: options.Config, op: str, **arguments: Any) -> dict[str, Any]:
+    path = options.config_path(config)
+    return client.request(paths.runtime_folder_of(path), op, **arguments)
 
 
 def _mention_reload(config: "NodeConfig") -> None:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from pqvpn import __version__
 from pqvpn.control import status, supervision
 from pqvpn.control.api import Api, RequestRefusedError
-from pqvpn.control.supervision import Configure, ErrorInfo, Processes, ReloadRefused
+from pqvpn.control.supervision import Configure, ErrorInfo, PeerSpec, Processes, ReloadRefused
 from pqvpn.dataplane.events import Offloads
 from pqvpn.errors import PqvpnError
-from pqvpn.facts import ConfigurationApplied, ConfigurationRefused
+from pqvpn.facts import ConfigurationApplied, ConfigurationRefused, Problem
 from pqvpn.host.clock import now
 from pqvpn.identity import peer_id
 from pqvpn.reasons import Reason
@@ -37,7 +37,13 @@ class Operations:
 
     async def start(self, listener: socket.socket) -> None:
         """Answer on the listening socket."""
-        operations = {"status": self.status, "reload": self.reload, "reconnect": self.reconnect, "down": self.down}
+        operations = {
+            "status": self.status,
+            "reload": self.reload,
+            "reconnect": self.reconnect,
+            "degrade": self.degrade,
+            "down": self.down,
+        }
         self._api = Api(listener, operations)
         await self._api.start()
 
@@ -78,13 +84,32 @@ class Operations:
 
     async def reconnect(self, request: dict[str, Any]) -> dict[str, Any]:
         """Begin a handshake with the peer named, whatever its state."""
-        name = str(request.get("peer", ""))
+        peer = self._named(request)
         process = self._process
-        for peer, spec in process.peers.items():
+        process.do(lambda: process.core.want_session(peer.peer_id, now(), force=True))
+        process.resolver.look_again(peer.peer_id)
+        return {"peer": peer.name}
+
+    async def degrade(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Arm or disarm auth-plaintext for the peer named: the one way into a degraded mode (PROTOCOL section 8)."""
+        peer = self._named(request)
+        armed = request.get("armed") is True
+        if armed and not peer.allow_degraded:
+            raise PqvpnError(Reason.DEGRADE_REFUSED, f"peer {peer.name} has no allow_degraded")
+        if armed and peer.degraded_until is not None and peer.degraded_until <= now():
+            raise PqvpnError(Reason.DEGRADE_REFUSED, f"degraded_until of peer {peer.name} is over")
+        process = self._process
+        process.do(lambda: process.core.arm_degraded(peer.peer_id, now(), armed))
+        if armed:
+            process.publish(Problem(Reason.SECURITY_DEGRADED, "control", "armed by an operator", peer.name))
+        process.do(lambda: process.core.want_session(peer.peer_id, now(), force=True))
+        return {"peer": peer.name, "armed": armed}
+
+    def _named(self, request: dict[str, Any]) -> PeerSpec:
+        name = str(request.get("peer", ""))
+        for peer, spec in self._process.peers.items():
             if name in (spec.name, peer_id.to_text(peer)):
-                process.do(lambda: process.core.want_session(peer, now(), force=True))  # noqa: B023 - called at once
-                process.resolver.look_again(peer)
-                return {"peer": spec.name}
+                return spec
         raise PqvpnError(Reason.REQUEST_REFUSED, f"no peer {name[:64]!r} is configured")
 
     async def down(self, _: dict[str, Any]) -> dict[str, Any]:
