@@ -125,8 +125,10 @@ def _parts(told: dict[str, float], took: float) -> dict[str, float]:
 
 
 def record_m1(frames: Sequence[bytes]) -> list[bytes]:
-    """The datagrams of first handshake messages among captured frames."""
-    datagrams = [frame[_HEADERS:] for frame in frames if len(frame) > _HEADERS and frame[23] == socket.IPPROTO_UDP]
+    """The datagrams of first handshake messages to the far end among captured frames (Ethernet, IPv4, UDP)."""
+    far = bytes(map(int, OUTER[1].split(".")))
+    udp_frames = [frame for frame in frames if len(frame) > _HEADERS and frame[23] == socket.IPPROTO_UDP]
+    datagrams = [frame[_HEADERS:] for frame in udp_frames if frame[30:34] == far]
     return [datagram for datagram in datagrams if datagram.startswith(_M1)]
 
 

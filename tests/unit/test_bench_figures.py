@@ -53,9 +53,9 @@ def test_drawing_is_xml_with_a_row_for_each_measured_ratio() -> None:
 
 
 def test_first_handshake_messages_are_picked_from_frames() -> None:
-    def frame(protocol: int, payload: bytes) -> bytes:
-        return bytes(23) + bytes([protocol]) + bytes(18) + payload
+    def frame(protocol: int, payload: bytes, to: int = 2) -> bytes:
+        return bytes(23) + bytes([protocol]) + bytes(6) + bytes([10, 0, 0, to]) + bytes(8) + payload
 
     m1, transport = bytes((1, 1, 1, 3)) + bytes(20), bytes((4, 0, 0, 0)) + bytes(20)
-    frames = [frame(17, m1), frame(17, transport), frame(6, m1), b"short"]
+    frames = [frame(17, m1), frame(17, transport), frame(6, m1), frame(17, m1, to=1), b"short"]
     assert record_m1(frames) == [m1]
