@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 
 from pqvpn.dataplane import commands, start
 from pqvpn.dataplane.counters import Counters
@@ -85,7 +86,12 @@ def run(interface: str, own: str, peer: str, side: int, aead: int, off: set[str]
     signal.sigwait({signal.SIGTERM, signal.SIGINT})
     counters = Counters(memory)
     drops = {DropReason(i).name: n for i, n in enumerate(counters.drops()) if n}
-    print(json.dumps({"drops": drops, "lanes": [counters.totals(i) for i in range(lanes)]}), file=sys.stderr)
+    report = {
+        "drops": drops,
+        "lanes": [counters.totals(i) for i in range(lanes)],
+        "session": asdict(counters.activity(0)),
+    }
+    print(json.dumps(report), file=sys.stderr)
     for child in children:
         child.terminate()
     os._exit(0)

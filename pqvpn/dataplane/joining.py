@@ -6,7 +6,7 @@ result. Every field that the kernel would take from the first packet for all of 
 are computed here and never taken from the peer.
 """
 
-from struct import Struct
+from struct import Struct, pack
 from typing import Final
 
 from pqvpn.dataplane.engine import Places
@@ -19,6 +19,7 @@ _ACK: Final = 0x10
 _ECE: Final = 0x40
 _LAST: Final = 0x09  # FIN and PSH: allowed on the last segment only
 _MOST: Final = 65535
+_KEPT: Final = 8  # lists of views of one kind
 _V4: Final = 20
 _V6: Final = 40
 
@@ -33,6 +34,7 @@ class Columns:
         self._views = {1: whole, 2: whole.cast("H"), 4: whole.cast("I"), 8: whole.cast("Q")}
         self._columns: dict[int, memoryview] = {}
         self._payloads: dict[int, list[memoryview]] = {}
+        self._cuts: dict[int, list[memoryview]] = {}
 
     def column(self, offset: int, width: int) -> memoryview:
         """The `width` bytes at `offset` of each packet (from the meta on)."""
@@ -52,12 +54,23 @@ class Columns:
                 return False
         return True
 
+    def alike(self, at: int, count: int, begin: int, end: int) -> bool:
+        """Whether `count` packets from place `at` agree in bytes `begin` to `end` (from the meta on)."""
+        key = begin << 16 | end
+        views = self._cuts.get(key)
+        if views is None:
+            if len(self._cuts) >= _KEPT:
+                self._cuts.clear()
+            views = self._cuts[key] = [plain[begin:end] for plain in self.places.plains]
+        together = b"".join(views[at : at + count])
+        return together == together[: end - begin] * count
+
     def payloads(self, header: int, size: int) -> list[memoryview]:
         """The `size` bytes behind meta and header of each packet."""
         key = header << 16 | size
         found = self._payloads.get(key)
         if found is None:
-            if len(self._payloads) >= 8:
+            if len(self._payloads) >= _KEPT:
                 self._payloads.clear()
             places, begin = self.places, META_SIZE + header
             found = [plain[begin : begin + size] for plain in places.plains]
@@ -120,11 +133,7 @@ def join(
     payload = length - header
     if not allowed or gso not in (0, kind) or hdr_len not in (0, header) or length > data or payload <= 0:
         return None
-    key = (version, protocol, header)
-    fields = _FIELDS.get(key)
-    if fields is None:
-        fields = _FIELDS[key] = _fields(*key)
-    if not columns.same(at, count - 1, fields):
+    if not _agree(columns, at, count - 1, version, protocol, start, header):
         return None
     end = o + (count - 1) * places.stride
     last = _last_payload(buffer, o, end, version, protocol, start, header, payload, last_data)
@@ -141,6 +150,20 @@ def join(
     if last == payload:
         return [whole, *views[at + 1 : at + count]]
     return [whole, *views[at + 1 : at + count - 1], views[at + count - 1][:last]]
+
+
+def _agree(columns: Columns, at: int, count: int, version: int, protocol: int, start: int, header: int) -> bool:
+    """Whether `count` packets agree in everything that the join takes from the first one."""
+    # a sender that cuts a super-packet leaves all but the sequence the same, identification included
+    front, end = META_SIZE + start + 4, META_SIZE + header
+    back = front if protocol == UDP else front + 4
+    if columns.alike(at, count, 0, front):
+        return columns.alike(at, count, back, end)
+    key = (version, protocol, header)
+    fields = _FIELDS.get(key)
+    if fields is None:
+        fields = _FIELDS[key] = _fields(*key)
+    return columns.same(at, count, fields)
 
 
 def _last_payload(
@@ -182,7 +205,7 @@ def _in_sequence(columns: Columns, at: int, count: int, offset: int, payload: in
     end = first + count * payload
     if end > 1 << 32:
         return False
-    return values == Struct(f">{count}I").pack(*range(first, end, payload))
+    return values == pack(f">{count}I", *range(first, end, payload))
 
 
 def _finish(

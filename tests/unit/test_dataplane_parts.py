@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from pqvpn.crypto.aead import Aead, transport_nonce
+from pqvpn.crypto.secret import Secret
 from pqvpn.dataplane import commands, events, start
 from pqvpn.dataplane.counters import LANE_WORDS, SIZE, Counters, Field, Total, slot_base, tag_of
 from pqvpn.dataplane.engine import Nonces, sealer
@@ -101,14 +102,8 @@ def test_nonces_are_the_protocols() -> None:
 
 def test_engines_refuse_what_is_no_key() -> None:
     for iv, policy, key in ((bytes(8), 0, 32), (bytes(12), 2, 32), (bytes(12), 0, 31)):
-        with pytest.raises(ValueError, match="iv|key"):
-            sealer(Aead.AES_256_GCM, policy, rig_secret(key), iv)
-
-
-def rig_secret(size: int):  # noqa: ANN201 - a test's helper
-    from pqvpn.crypto.secret import Secret
-
-    return Secret(bytes(size))
+        with pytest.raises(ValueError, match=r"iv|key"):
+            sealer(Aead.AES_256_GCM, policy, Secret(bytes(key)), iv)
 
 
 def test_inner_lengths() -> None:
