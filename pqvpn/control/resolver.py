@@ -34,7 +34,7 @@ def literal(endpoint: str) -> Address | None:
     """The address, when `endpoint` needs no look-up."""
     host, port = split(endpoint)
     try:
-        return Address(ipaddress.ip_address(host).packed, port)
+        return Address.of(ipaddress.ip_address(host).packed, port)
     except ValueError:
         return None
 
@@ -115,5 +115,5 @@ async def _look_up(endpoints: tuple[str, ...]) -> tuple[tuple[Address, ...], str
             failures.append(f"{host}: {getattr(error, 'strerror', None) or type(error).__name__}")
             continue
         for answer in answers:
-            found[Address(ipaddress.ip_address(str(answer[4][0]).partition("%")[0]).packed, port)] = None
+            found[Address.of(ipaddress.ip_address(str(answer[4][0]).partition("%")[0]).packed, port)] = None
     return tuple(found)[:_MAX_ADDRESSES], "; ".join(failures)
