@@ -38,7 +38,8 @@ def node(
         "name": start.name,
         "id": peer_id.to_text(start.peer_id),
         "pid": start.supervisor_pid,
-        "state": "running",
+        # addresses and routes are the last part of a start; control answers before
+        "state": "running" if "interface" in processes.parts else "starting",
         "uptime_seconds": round(now - start.started_at, 3),
         "interface": start.interface,
         "addresses": list(start.addresses),
