@@ -373,3 +373,42 @@ def test_installed_twice_is_noticed() -> None:
     again = Install(session, tuple(map(Secret, receive)), tuple(map(Secret, send)))
     with pytest.raises(InvariantBroken):
         world.installed(nodes[0], again)
+
+
+def test_a_cookie_is_kept_for_the_next_handshake() -> None:
+    world = World(16)
+    world.keep_wire = True
+    nodes = mesh(world, 2)
+
+    def stress() -> None:
+        nodes[1].core._admission._cookie_mode.trigger(world.now)
+        world.after(0.5, stress)
+
+    stress()
+    nodes[0].say(B, b"hello")
+    world.run(1)
+    world.wire.clear()
+    nodes[0].do(nodes[0].core.want_session(B, world.now, force=True))
+    world.run(0.5)
+    m1 = [d for _, d, _, _ in world.wire if d[0] == HANDSHAKE and d[2] == Msg.M1]
+    assert len(m1) == 3
+    assert all(d[-16:] != bytes(16) for d in m1)
+
+
+def test_an_m3_whose_index_was_taken_meanwhile_is_dropped() -> None:
+    world = World(17)
+    nodes = mesh(world, 2)
+    held: list[bytes] = []
+
+    def adversary(d: bytes, s: Address, t: Address) -> list[tuple[bytes, Address, Address]]:
+        if d[0] == HANDSHAKE and d[2] == Msg.M3:
+            held.append(d)
+            return []
+        return [(d, s, t)]
+
+    world.adversary = adversary
+    nodes[0].say(B, b"hello")
+    world.run(0.2)
+    nodes[1].core._context.indices.add(int.from_bytes(held[0][4:8], "little"))
+    assert nodes[1].core.receive(held[0], nodes[0].address, None, world.now) == []
+    assert nodes[1].core.drops[DropReason.INDEX_IN_USE] == 1
