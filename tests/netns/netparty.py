@@ -4,6 +4,7 @@ Owns the addresses that these tests use. Knows the VPN only by its command line 
 """
 
 import hashlib
+import itertools
 import random
 import socket
 import sys
@@ -20,6 +21,7 @@ INNER4 = ("10.7.0.1", "10.7.0.2")
 INNER6 = ("fd07::1", "fd07::2")
 MIB = 1 << 20
 
+_ports = itertools.count(5000)  # one never used before: what an earlier connection left cannot matter
 _ETHTOOL = """
 import fcntl, socket, struct, sys, ctypes
 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
@@ -88,15 +90,17 @@ def content(size: int, seed: int = 0) -> bytes:
     return random.Random(seed).randbytes(size)
 
 
-def check_tcp(sender: Namespace, receiver: Namespace, address: str, size: int = 2 * MIB, port: int = 5000) -> None:
+def check_tcp(sender: Namespace, receiver: Namespace, address: str, size: int = 2 * MIB) -> None:
     """A file over TCP to `address` of `receiver` arrives as it was sent."""
+    port = next(_ports)
     file = content(size, port)
     done = transfer(sender, receiver, address, lambda at: file[at : at + 262144], size, port=port, timeout=20)
     assert done.digest == hashlib.sha256(file).hexdigest()
 
 
-def check_udp(sender: Namespace, receiver: Namespace, address: str, sizes: Iterable[int], port: int = 5001) -> None:
+def check_udp(sender: Namespace, receiver: Namespace, address: str, sizes: Iterable[int]) -> None:
     """Datagrams of `sizes` arrive whole, in order, and an answer of the same size comes back."""
+    port = next(_ports)
     family = family_of(address)
     with receiver.socket(family, socket.SOCK_DGRAM) as far, sender.socket(family, socket.SOCK_DGRAM) as near:
         far.bind((address, port))
@@ -114,10 +118,10 @@ def check_udp_joined(sender: Namespace, receiver: Namespace, address: str, segme
     """One send of `count` segments (UDP_SEGMENT), the last a byte short, arrives as that many datagrams."""
     family, file = family_of(address), content(segment * count - 1, segment)
     with receiver.socket(family, socket.SOCK_DGRAM) as far, sender.socket(family, socket.SOCK_DGRAM) as near:
-        far.bind((address, 5002))
+        far.bind((address, port := next(_ports)))
         far.settimeout(5)
         near.setsockopt(socket.SOL_UDP, 103, segment)
-        near.connect((address, 5002))
+        near.connect((address, port))
         near.send(file)
         got = [far.recv(65536) for _ in range(count)]
     assert got == [file[at : at + segment] for at in range(0, len(file), segment)]

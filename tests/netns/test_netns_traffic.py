@@ -98,7 +98,8 @@ def test_status_counts_what_crossed(pair: Pair) -> None:
         wait_for(f"the counters to reach {expected}", lambda: counters(node, peer) == expected)  # noqa: B023 - called here
     after = pair.a.peer("beta"), pair.b.peer("alpha")
     for later in after:
-        assert later["post_quantum"] and later["security"] == "full"
+        assert later["post_quantum"]
+        assert later["security"] == "full"
         assert later["last_received_seconds"] < 5
     assert after[0]["session_id"] == after[1]["session_id"]
     assert {peer["role"] for peer in after} == {"initiator", "responder"}
