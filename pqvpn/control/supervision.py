@@ -167,7 +167,7 @@ def receive_as_control(end: socket.socket) -> tuple[ToControl, int | None]:
     data, descriptors, _, _ = socket.recv_fds(end, _INLINE, 1)
     if not data:
         raise EOFError("the supervisor closed the link")
-    if data == _IN_MEMFD:
+    if data == _IN_MEMFD and descriptors:
         return _to_control.decode(_unspill(descriptors[0])), None
     return _to_control.decode(data), descriptors[0] if descriptors else None
 
