@@ -37,6 +37,7 @@ _CAP_NET_ADMIN = 12
 _CAP_SYS_ADMIN = 21
 _TUNSETIFF = 0x400454CA
 _IFF_TUN_NO_PI = 0x1001
+_IFA_F_NODAD = 2  # usable at once; otherwise a work queue of the kernel says when
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -135,13 +136,13 @@ class Agent:
 
     def address(self, action: str, interface: str, address: str) -> None:
         parsed = ipaddress.ip_interface(address)
-        family = socket.AF_INET if parsed.version == 4 else socket.AF_INET6
         self._ip.addr(
             action,
             index=self.index(interface),
             address=str(parsed.ip),
             prefixlen=parsed.network.prefixlen,
-            family=family,
+            family=socket.AF_INET if parsed.version == 4 else socket.AF_INET6,
+            flags=_IFA_F_NODAD if action == "add" and parsed.version == 6 else 0,
         )
 
     def route(self, action: str, destination: str, via: str | None, interface: str | None) -> None:
