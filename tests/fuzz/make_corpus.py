@@ -17,6 +17,7 @@ from pqvpn.wire.address import Address
 from tests.fuzz import driver, parties
 
 Seeds = dict[str, bytes]
+_DEGRADED = parties.PAY[:6] + b"\1" + parties.PAY[7:]  # offers auth-plaintext
 _HERE = Address.parse("192.0.2.1:51820")
 
 
@@ -60,6 +61,7 @@ def _m1() -> Seeds:
         "body": b"\1" + parties.BODY_M1,
         "offer": b"\2" + who + parties.PAY,
         "stranger": b"\0" + bytes(32) + parties.PAY,
+        "degraded": b"\2" + who + _DEGRADED,
         "ourselves": b"\0" + parties.LOCAL_R.peer_id + parties.PAY,
     }
 
@@ -70,6 +72,7 @@ def _m1c() -> Seeds:
         "body": b"\1" + parties.BODY_M1C,
         "card": b"\0" + parties.PAY + card,
         "not-let-in": b"\2" + parties.PAY + card,
+        "degraded": b"\0" + _DEGRADED + card,
         "ourselves": b"\0" + parties.PAY + parties.CARDS["R"].encoded,
     }
 

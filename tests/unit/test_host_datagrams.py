@@ -90,6 +90,12 @@ def test_a_source_that_is_not_ours_is_refused_by_the_kernel(node: udp.UdpGroup) 
         datagrams.send(node.sockets[0], b"x", Address.of(ONE, 9), bytes((192, 0, 2, 77)))
 
 
+def test_an_ipv6_source_that_is_not_ours_is_refused_by_the_kernel() -> None:
+    foreign = bytes((0x20, 1, 0x0D, 0xB8)) + bytes(11) + b"\7"
+    with closing(udp.open_group(0, 1)) as node, pytest.raises(OSError):  # noqa: PT011
+        datagrams.send(node.sockets[0], b"x", Address.of(SIX, 9), foreign)
+
+
 def test_an_icmp_error_does_not_hide_the_next_datagram() -> None:
     """A connected socket gets "connection refused" for what it sent; the reader goes on to the datagram behind it."""
     with friend(socket.AF_INET, "127.0.0.1") as gone:
