@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 from cryptography.exceptions import InvalidTag
 
-from pqvpn.crypto.aead import NONCE_SIZE, TAG_SIZE, ZERO_NONCE, Aead
+from pqvpn.crypto.aead import NONCE_SIZE, TAG_SIZE, ZERO_NONCE, Aead, transport_nonce
 from pqvpn.crypto.secret import Secret
 from pqvpn.wire.transport import HEADER, HEADER_SIZE, LANE_MASK, RUN, TYPE_TRANSPORT
 
@@ -145,6 +145,9 @@ class Sealer(Protocol):
         sure that no counter is used twice.
         """
 
+    def seal_one(self, header: bytes, counter: int, plain: memoryview) -> bytes:
+        """What follows `header` in the datagram of one packet: few steps, for the packet that comes alone."""
+
 
 class Opener(Protocol):
     """One receiving key."""
@@ -155,15 +158,24 @@ class Opener(Protocol):
         False when one does not authenticate: then nothing in the plaintext places may be used.
         """
 
+    def open_one(self, packet: memoryview, counter: int, plain: memoryview) -> bool:
+        """Open one datagram into `plain`, which has just its size; False as in `open_burst`."""
+
 
 class AeadSealer:
     """Policy 0: header || AEAD(plaintext)."""
 
-    __slots__ = ("_encrypt", "_pattern")
+    __slots__ = ("_encrypt", "_encrypt_one", "_iv", "_pattern")
 
     def __init__(self, aead: Aead, key: Secret, iv: bytes) -> None:
-        self._encrypt = aead.cipher(key).encrypt_into
+        cipher = aead.cipher(key)
+        self._encrypt, self._encrypt_one = cipher.encrypt_into, cipher.encrypt
         self._pattern = SEAL_NONCES.pattern(iv)
+        self._iv = int.from_bytes(iv, "little")
+
+    def seal_one(self, header: bytes, counter: int, plain: memoryview) -> bytes:
+        """See `Sealer`."""
+        return self._encrypt_one((self._iv ^ counter << 32).to_bytes(NONCE_SIZE, "little"), plain, header)
 
     def seal_burst(self, places: Places, at: int, index: int, run: bool, first: int, count: int, last: int) -> None:
         """See `Sealer`."""
@@ -183,11 +195,21 @@ class AeadSealer:
 class AeadOpener:
     """Policy 0."""
 
-    __slots__ = ("_decrypt", "_pattern")
+    __slots__ = ("_decrypt", "_iv", "_pattern")
 
     def __init__(self, aead: Aead, key: Secret, iv: bytes) -> None:
         self._decrypt = aead.cipher(key).decrypt_into
         self._pattern = OPEN_NONCES.pattern(iv)
+        self._iv = int.from_bytes(iv, "little")
+
+    def open_one(self, packet: memoryview, counter: int, plain: memoryview) -> bool:
+        """See `Opener`."""
+        nonce = (self._iv ^ counter << 32).to_bytes(NONCE_SIZE, "little")
+        try:
+            self._decrypt(nonce, packet[HEADER_SIZE:], packet[:HEADER_SIZE], plain)
+        except InvalidTag:
+            return False
+        return True
 
     def open_burst(self, places: Places, at: int, first: int, count: int, last: int) -> bool:
         """See `Opener`."""
@@ -210,11 +232,17 @@ class AeadOpener:
 class AuthSealer:
     """Policy 1: header || plaintext || tag over both. Packet by packet: a degraded mode need not be fast."""
 
-    __slots__ = ("_encrypt", "_pattern")
+    __slots__ = ("_encrypt", "_iv", "_pattern")
 
     def __init__(self, aead: Aead, key: Secret, iv: bytes) -> None:
         self._encrypt = aead.cipher(key).encrypt
         self._pattern = SEAL_NONCES.pattern(iv)
+        self._iv = iv
+
+    def seal_one(self, header: bytes, counter: int, plain: memoryview) -> bytes:
+        """See `Sealer`."""
+        nonce = transport_nonce(self._iv, counter)
+        return b"".join((plain, self._encrypt(nonce, b"", b"".join((header, plain)))))
 
     def seal_burst(self, places: Places, at: int, index: int, run: bool, first: int, count: int, last: int) -> None:
         """See `Sealer`."""
@@ -230,11 +258,21 @@ class AuthSealer:
 class AuthOpener:
     """Policy 1."""
 
-    __slots__ = ("_decrypt", "_pattern")
+    __slots__ = ("_decrypt", "_iv", "_pattern")
 
     def __init__(self, aead: Aead, key: Secret, iv: bytes) -> None:
         self._decrypt = aead.cipher(key).decrypt
         self._pattern = OPEN_NONCES.pattern(iv)
+        self._iv = iv
+
+    def open_one(self, packet: memoryview, counter: int, plain: memoryview) -> bool:
+        """See `Opener`."""
+        try:
+            self._decrypt(transport_nonce(self._iv, counter), packet[-TAG_SIZE:], packet[:-TAG_SIZE])
+        except InvalidTag:
+            return False
+        plain[:] = packet[HEADER_SIZE:-TAG_SIZE]
+        return True
 
     def open_burst(self, places: Places, at: int, first: int, count: int, last: int) -> bool:
         """See `Opener`."""

@@ -27,7 +27,7 @@ from pqvpn.dataplane.segments import Shape, Template
 from pqvpn.dataplane.sessions import QUEUE, Peer, Session, ancillary, socket_address
 from pqvpn.dataplane.state import Lane
 from pqvpn.drops import DropReason
-from pqvpn.wire.transport import GSO_UDP, META, META_SIZE, PAD_TO
+from pqvpn.wire.transport import GSO_UDP, HEADER, LANE_MASK, META, META_SIZE, PAD_TO, TYPE_TRANSPORT
 
 READS: Final = 64  # frames read before other work gets its turn
 SPREAD: Final = 64  # single packets of sizes this far apart are filled up to one size and sent together
@@ -248,7 +248,7 @@ class Outbound:
         """Send the single packets in the slots: consecutive ones of one session and about one size go together."""
         lengths = self._lengths
         total = len(lengths)
-        if not total:
+        if total < 2 and (not total or self._one()):
             return
         byte0, byte1 = self._byte0[:total].tobytes(), self._byte1[:total].tobytes()
         targets = unpack(f">{total}I", self._targets[:total].tobytes())
@@ -298,6 +298,37 @@ class Outbound:
         if group is not None:
             self._seal_group(group, start, total, high, ecn)
         lengths.clear()
+
+    def _one(self) -> bool:
+        """The packet that came alone: the same in fewer steps, since its sender waits. False: it is not that simple."""
+        lane, slots, length = self._lane, self._slots, self._lengths[0]
+        if slots[PACKET] >> 4 != 4 or length < 20:
+            return False
+        number = lane.routes.find4(_U32.unpack_from(slots, PACKET + 16)[0])
+        session = self._session(number)
+        if session is None or session.budget is not None or session.to is None or session.sealer is None:
+            return False
+        limit = min(session.mtu, lane.peers[number].path_mtu)
+        if length > limit or (
+            slots[VNET] & 1 and not (slots[PACKET] == 0x45 and _NATIVE.unpack_from(slots, PACKET - 4)[0] in _PLAIN_V4)
+        ):
+            return False
+        counter = self._counters(session, 1)
+        self._lengths.clear()
+        if counter < 0:
+            return True
+        size = min((length + META_SIZE + PAD_TO - 1) & -PAD_TO, META_SIZE + limit)
+        end = PACKET + length
+        slots[end : PLAIN + size] = _ZEROS[PLAIN + size - end]
+        slots[PLAIN] = slots[VNET] & 1
+        index = session.index_out
+        header = HEADER.pack(TYPE_TRANSPORT, index & LANE_MASK, 0, index, counter)
+        sealed = session.sealer.seal_one(header, counter, self._view[PLAIN : PLAIN + size])
+        ecn = slots[PACKET + 1] & 3
+        wire = memoryview(header + sealed)
+        if self._send(session, wire, 1, len(wire), ecn):
+            session.sent(1, length, lane.now_ns, True)
+        return True
 
     def _set_aside(self, i: int, number: int, session: Session | None, limit: int) -> None:
         """Deal with the packet in slot `i` that no session takes."""

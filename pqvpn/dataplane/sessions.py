@@ -29,6 +29,15 @@ Ancillary = list[tuple[int, int, bytes]]
 
 _SOL_UDP: Final = 17
 _UDP_SEGMENT: Final = 103
+# an enumeration's members cost a look-up each time
+_LAST_RECEIVED_DATA: Final = int(Field.LAST_RECEIVED_DATA)
+_LAST_SENT_ANY: Final = int(Field.LAST_SENT_ANY)
+_LAST_SENT_DATA: Final = int(Field.LAST_SENT_DATA)
+_RX_BYTES: Final = int(Field.RX_BYTES)
+_RX_PACKETS: Final = int(Field.RX_PACKETS)
+_SEND_COUNTER: Final = int(Field.SEND_COUNTER)
+_TX_BYTES: Final = int(Field.TX_BYTES)
+_TX_PACKETS: Final = int(Field.TX_PACKETS)
 _MAPPED: Final = bytes(10) + b"\xff\xff"
 
 
@@ -137,23 +146,23 @@ class Session:
     def sent(self, packets: int, size: int, now_ns: int, data: bool) -> None:
         """Count packets that left."""
         words, base = self.words, self.base
-        words[base + Field.LAST_SENT_ANY] = now_ns
-        words[base + Field.SEND_COUNTER] = self.send_counter
+        words[base + _LAST_SENT_ANY] = now_ns
+        words[base + _SEND_COUNTER] = self.send_counter
         if data:
-            words[base + Field.LAST_SENT_DATA] = now_ns
+            words[base + _LAST_SENT_DATA] = now_ns
             self.tx_packets += packets
             self.tx_bytes += size
-            words[base + Field.TX_PACKETS] = self.tx_packets
-            words[base + Field.TX_BYTES] = self.tx_bytes
+            words[base + _TX_PACKETS] = self.tx_packets
+            words[base + _TX_BYTES] = self.tx_bytes
 
     def received(self, packets: int, size: int, now_ns: int) -> None:
         """Count packets of kind 0 that were written to the TUN."""
         words, base = self.words, self.base
         self.rx_packets += packets
         self.rx_bytes += size
-        words[base + Field.LAST_RECEIVED_DATA] = now_ns
-        words[base + Field.RX_PACKETS] = self.rx_packets
-        words[base + Field.RX_BYTES] = self.rx_bytes
+        words[base + _LAST_RECEIVED_DATA] = now_ns
+        words[base + _RX_PACKETS] = self.rx_packets
+        words[base + _RX_BYTES] = self.rx_bytes
 
 
 def ancillary(segment: int, ecn: int, source: bytes | None, v4: bool, ipv6: bool) -> Ancillary:

@@ -117,6 +117,16 @@ def test_seal_burst_is_the_slow_seal(data: st.DataObject) -> None:
         header = struct.pack("<BBHIQ", 4, index & 15 | (16 if run else 0), at + i if run else 0, index, first + i)
         wanted.append(slow.seal(header, bytes(plain[8 + (at + i) * 512 :][:own]), first + i))
     fast = sealer(Aead(aead), policy, Secret(key), iv)
+    alone = memoryview(plain)[8 + (at + count - 1) * 512 :][:last]
+    assert header + fast.seal_one(header, first + count - 1, alone) == wanted[-1]
+    into = bytearray(last)
+    assert opener(Aead(aead), policy, Secret(key), iv).open_one(
+        memoryview(wanted[-1]), first + count - 1, memoryview(into)
+    )
+    assert into == alone
+    assert not opener(Aead(aead), policy, Secret(key), iv).open_one(
+        memoryview(wanted[-1]), first + count, memoryview(into)
+    )
     for _ in range(2):  # the second time headers are there already
         fast.seal_burst(places, at, index, run, first, count, last)
         sealed = bytes(wire[at * places.size :])
