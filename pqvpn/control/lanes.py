@@ -102,6 +102,7 @@ class Lanes:
         self._on_event = on_event
         self._book: dict[int, Entry] = {}
         self._selected: dict[int, int] = {}
+        self._refused: set[int] = set()
         self._path_mtu: dict[int, int] = {}
         self._numbers: dict[bytes, int] = {}
         self._next_number = 0  # none is used twice: a lane must not take a new peer for one that was removed
@@ -137,6 +138,7 @@ class Lanes:
             number = self._numbers.pop(peer)
             self._path_mtu.pop(number, None)
             self._selected.pop(number, None)
+            self._refused.discard(number)
         for peer in allowed:
             self._number(peer)
         self._routes = commands.SetRoutes(
@@ -183,11 +185,15 @@ class Lanes:
         peer = self._numbers.get(effect.peer_id)
         if peer is None:  # just removed: the lanes forgot it with its routes
             return
+        self._refused.discard(peer)
         if effect.slot is None:
             self._selected.pop(peer, None)
+            if effect.refuse:
+                self._refused.add(peer)
         else:
             self._selected[peer] = effect.slot
-        self._tell(commands.SelectSession(peer, commands.NO_SLOT if effect.slot is None else effect.slot))
+        slot = commands.NO_SLOT if effect.slot is None else effect.slot
+        self._tell(commands.SelectSession(peer, slot, effect.refuse))
 
     def erase(self, slot: int) -> None:
         """Forget a session everywhere."""
@@ -244,6 +250,8 @@ class Lanes:
                 link.send(self._install_command(entry, lane, resume=True))
         for peer, slot in self._selected.items():
             link.send(commands.SelectSession(peer, slot))
+        for peer in self._refused:
+            link.send(commands.SelectSession(peer, commands.NO_SLOT, black_hole=True))
 
     def close(self) -> None:
         """Close the links; the lanes go on."""

@@ -11,7 +11,7 @@ from pqvpn.drops import DropReason
 from pqvpn.facts import HandshakeFailed, HandshakeStarted
 from pqvpn.protocol import cookie, datagrams, initiator, keys
 from pqvpn.protocol.context import Context
-from pqvpn.protocol.effects import Effect, Tell, Transmit
+from pqvpn.protocol.effects import Effect, SelectForSending, Tell, Transmit
 from pqvpn.protocol.fragments import PER_ATTEMPT, Reassembler
 from pqvpn.protocol.parties import Remote
 from pqvpn.protocol.peer import Peer
@@ -236,7 +236,8 @@ class Attempts:
         if attempt.refused is DropReason.POLICY_MISMATCH:
             reason = Reason.POLICY_REFUSED
         attempt.peer.trouble = reason
-        return [Tell(HandshakeFailed(settings.name, reason, str(attempt.endpoint or "")))]
+        refuse = [] if attempt.peer.sending else [SelectForSending(settings.peer_id, None, refuse=True)]
+        return [Tell(HandshakeFailed(settings.name, reason, str(attempt.endpoint or ""))), *refuse]
 
     def _forget_m1(self, attempt: Attempt) -> None:
         if attempt.m1 is not None:

@@ -271,7 +271,11 @@ class Core:
             if due is Due.EXPIRE:
                 why = Why.EXPIRED if live.replaced_at is None else Why.REPLACED
                 peer.trouble = peer.trouble or (Reason.KEYS_EXPIRED if peer.selected == slot else None)
-                return effects + peer.remove(slot, why, now)
+                effects += peer.remove(slot, why, now)
+                if peer.sending is None and self._attempts.of(peer.settings.peer_id) is not None:
+                    # rekeying failed; keys that expire in silence are no reason to refuse the next packet
+                    effects.append(SelectForSending(peer.settings.peer_id, None, refuse=True))
+                return effects
             if due is Due.KEEPALIVE:
                 live.kept_alive(now)
                 effects.append(SendFrame(slot, KIND_KEEPALIVE, b""))

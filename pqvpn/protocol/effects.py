@@ -96,10 +96,15 @@ class Install:
 
 @dataclass(frozen=True, slots=True)
 class SelectForSending:
-    """Send the peer's packets on this session from now on; None: on none (queue, then drop)."""
+    """Send the peer's packets on this session from now on; None: on none (queue, then drop).
+
+    `refuse`, with None: the peer does not answer, so that packets for it are not worth queueing (PROTOCOL section 8: a
+    black hole with ICMP errors). They still ask for a handshake.
+    """
 
     peer_id: bytes
     slot: int | None
+    refuse: bool = False
 
 
 @dataclass(frozen=True, slots=True)

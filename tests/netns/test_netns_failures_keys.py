@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from flows import bring_up, connected, flow, make_pair, payloads, told, wait_told
+from flows import bring_up, connected, flow, make_pair, payloads, told, wait_replaced, wait_told
 
 from lab import Lab, wait_for
 from lab.nodes import Node
@@ -72,7 +72,7 @@ def _refusal(node: Node, address: str) -> tuple[int, int, int]:
                     return origin, its_type, code
             return None
 
-        return wait_for(f"an ICMP error about {address}", probe, timeout=10.0)
+        return wait_for(f"an ICMP error about {address}", probe, timeout=2.0)
 
 
 def test_keys_expire_and_the_peer_returns(pair: tuple[Node, Node]) -> None:
@@ -86,6 +86,8 @@ def test_keys_expire_and_the_peer_returns(pair: tuple[Node, Node]) -> None:
             wait_told(alpha, "session.ended", why="expired")
         for family, address in ((socket.AF_INET, "10.7.0.2"), (socket.AF_INET6, "fd77::2")):
             assert _refusal(alpha, address) == _ADMIN_PROHIBITED[family]
+        wait_replaced(alpha, "lane-0", alpha.kill("lane-0"))
+        assert _refusal(alpha, "10.7.0.2") == _ADMIN_PROHIBITED[socket.AF_INET], "also by a lane that has just begun"
         peer = alpha.peer("beta")
         assert peer["state"] != "up"
         assert peer["reason"] is not None
@@ -113,7 +115,7 @@ def test_link_is_cut_during_a_transfer(pair: tuple[Node, Node]) -> None:
 
 
 def test_silence_is_not_a_reason_to_handshake(pair: tuple[Node, Node]) -> None:
-    """Without traffic keys expire quietly, and nothing is sent about it."""
+    """Without traffic keys expire quietly, nothing is sent about it, and nothing is refused later."""
     alpha, beta = pair
     connected(alpha, beta)
     wait_for(
@@ -122,6 +124,7 @@ def test_silence_is_not_a_reason_to_handshake(pair: tuple[Node, Node]) -> None:
     with alpha.namespace.capture("veth0") as outside:
         threading.Event().wait(1.5)  # more than one interval of M1s
     assert not list(payloads(outside.frames))
+    assert ping(alpha.namespace, "10.7.0.2", 1).lost == 0, "the first packet waits for the handshake that it asks for"
 
 
 class _knocking:  # noqa: N801 - read as a verb
