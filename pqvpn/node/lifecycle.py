@@ -46,8 +46,7 @@ def run(path: Path, config: NodeConfig, *, debug: bool = False) -> int:
     """
     text = True if config.log.format == "text" else None
     jsonlog.set_up("supervisor", "debug" if debug else config.log.level, text=text, debug=debug)
-    runtime_folder = config.runtime_folder
-    folder = runtime.RuntimeFolder(runtime_folder, paths.pid_file(runtime_folder), paths.control_socket(runtime_folder))
+    folder = _claim(config)
     try:
         with folder.listen() as api:
             return Node(path, config, api, debug).run()
@@ -56,10 +55,22 @@ def run(path: Path, config: NodeConfig, *, debug: bool = False) -> int:
 
 
 def clean(path: Path, config: NodeConfig) -> tuple[str, ...]:
-    """Remove the guard routes that a killed node left behind; returns their prefixes. Raises PqvpnError."""
+    """Remove the guard routes and the socket that a killed node left behind; returns the routes' prefixes.
+
+    Raises PqvpnError: ALREADY_RUNNING when one runs after all, or what the kernel refuses.
+    """
     from pqvpn.host.netlink import remove_guards  # costs 0.3 s to import
 
-    return remove_guards(str(config.path))
+    folder = _claim(config)
+    try:
+        return remove_guards(str(config.path))
+    finally:
+        folder.release()
+
+
+def _claim(config: NodeConfig) -> runtime.RuntimeFolder:
+    folder = config.runtime_folder
+    return runtime.RuntimeFolder(folder, paths.pid_file(folder), paths.control_socket(folder))
 
 
 class Node:
