@@ -44,6 +44,7 @@ def _reassembler() -> Seeds:
         "m1c-reversed": steps(*((9, 1, i, 0, 1) for i in (3, 2, 1, 0))),
         "conflict": steps((9, 0, 0, 0, 0), (9, 0, 0, 1, 0), (9, 0, 1, 0, 0)),
         "full": steps(*((i, 0, 0, 0, 0) for i in range(0, 250, 17))),
+        "one-source": steps(*((i, 0, 0, 0, 0) for i in range(0, 12, 2))),
         "late": steps((9, 0, 0, 0, 63), (9, 0, 1, 0, 63), (9, 0, 2, 0, 63)),
     }
 
@@ -232,7 +233,7 @@ degraded_until = 2027-01-31
         "sample": bare,
         "peers": plain + beta + gamma,
         "timers": plain + timers,
-        "nested": "a = " + "[" * 99 + "]" * 99,
+        "nested": "a = " + "[" * 900 + "]" * 900,
     }
     return {name: value.encode() for name, value in found.items()}
 

@@ -22,6 +22,8 @@ def check(data: bytes) -> None:
         group = bytes((who >> 6, who & 1))
         out = table.add(who.to_bytes(1, "big"), group, bool(who & 1), msg, what >> 6, idx, count, chunk, now)
         assert len(table) <= _SLOTS
+        assert max(table._groups.values(), default=0) <= _PER_SOURCE
+        assert sum(table._groups.values()) == len(table)
         if isinstance(out, DropReason):
             assert out in (DropReason.REASSEMBLY_FULL, DropReason.REASSEMBLY_CONFLICT)
         elif out is not None:
