@@ -20,6 +20,10 @@ from pqvpn.reasons import Reason
 from pqvpn.telemetry import jsonlog
 
 
+_NICE = 5
+"""Where all cores are busy, a flood of handshakes must not take the lanes' time; a handshake may wait for milliseconds."""
+
+
 def main() -> int:
     """Serve until told to end; returns the exit code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
@@ -29,6 +33,7 @@ def main() -> int:
         return os.EX_PROTOCOL
     privileges.confine(start.supervisor_pid)
     jsonlog.set_up("control", start.log_level, text=start.log_text or None, debug=start.debug)
+    os.nice(_NICE)
     gc.freeze()
     try:
         asyncio.run(_serve(start, link))

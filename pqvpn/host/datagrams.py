@@ -6,6 +6,7 @@ Owns the ancillary data for source and destination addresses (IPV6_PKTINFO, IP_P
 
 import socket
 import struct
+from typing import Any
 
 from pqvpn.wire.address import Address
 
@@ -30,7 +31,16 @@ def receive(sock: socket.socket) -> tuple[bytes, Address, bytes | None] | None:
             return None
         except (ConnectionRefusedError, InterruptedError):
             continue
-        return data, Address.from_socket(source), _local(ancillary)
+        return data, _address(source), _local(ancillary)
+
+
+def _address(source: tuple[Any, ...]) -> Address:
+    """As `Address.from_socket`, by the C library: this runs once for each datagram of a flood."""
+    host: str = source[0]
+    if ":" not in host:
+        return Address(socket.inet_pton(socket.AF_INET, host), source[1])
+    ip = socket.inet_pton(socket.AF_INET6, host.partition("%")[0] if "%" in host else host)
+    return Address(ip[12:] if ip.startswith(_MAPPED) else ip, source[1])
 
 
 def _local(ancillary: list[tuple[int, int, bytes]]) -> bytes | None:
