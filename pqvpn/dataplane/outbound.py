@@ -83,6 +83,7 @@ class Outbound:
         self._shapes: dict[tuple[int, int, int, int], Shape] = {}
         self._expected: Shape | None = None  # what the next super-packet probably looks like
         self._clean: Shape | None = None  # whose padding in `_big` is zero
+        self._quiet = False  # the last burst was no burst
         self._handed = False  # the packet came from another lane: it is not handed on again
 
     # -- reading
@@ -109,11 +110,14 @@ class Outbound:
                     self._super_read(place, size)
                 else:
                     lengths.append(size - VNET_SIZE)
+                    if reads == 1 and self._quiet:  # its sender probably waits: look for more afterwards
+                        self._flush()
         except BlockingIOError:
             pass
         except OSError:  # the interface is down or gone: nothing to read now
             reads = READS + 1
         self._flush()
+        self._quiet = reads <= 2
         self._lane.count(Total.TUN_READS, reads)
 
     def _expectation(self, size: int, expected: Shape) -> None:
