@@ -75,6 +75,7 @@ def test_stopped_supervisor_leaks_nothing(pair: tuple[Node, Node]) -> None:
     (lane,) = alpha.pids("lane-0")
     with (
         alpha.namespace.capture("veth0", watch=[_MARKER], limit=0) as outside,
+        alpha.namespace.capture("pqvpn0", watch=[_MARKER], limit=0) as inside,
         flow(alpha, beta, patience=30.0) as there,
     ):
         supervisor = alpha.kill("supervisor", signal.SIGSTOP)
@@ -90,6 +91,7 @@ def test_stopped_supervisor_leaks_nothing(pair: tuple[Node, Node]) -> None:
         wait_replaced(alpha, "lane-0", lane)
         there.more()
     assert outside.dropped == 0
+    assert inside.hits[_MARKER] >= 100, "the search would have found it"
     assert outside.hits[_MARKER] == 0
 
 
