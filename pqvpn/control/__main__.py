@@ -19,7 +19,6 @@ from pqvpn.host import privileges
 from pqvpn.reasons import Reason
 from pqvpn.telemetry import jsonlog
 
-
 _NICE = 5
 """Where all cores are busy, a flood of handshakes must not take the lanes' time; a handshake may wait for milliseconds."""
 
