@@ -60,6 +60,9 @@ _NO_OFFLOAD: Final = bytearray(6)
 _PARTIAL: Final = bytearray((1, 0, 0, 0, 0, 0))
 _NATIVE: Final = Struct("=I")
 _RECEIVE_FROM: Final = int(Field.RECEIVE_FROM)  # an enumeration's members cost a look-up each time
+_HANDED_OVER: Final = int(Total.HANDED_OVER)
+_TUN_WRITES: Final = int(Total.TUN_WRITES)
+_UDP_RECEIVES: Final = int(Total.UDP_RECEIVES)
 _LAST_RECEIVED_ANY: Final = int(Field.LAST_RECEIVED_ANY)
 _ARRIVED: Final = int(Field.ARRIVED)
 _U32: Final = Struct(">I")
@@ -119,7 +122,7 @@ class Inbound:
                 else:
                     pktinfo = data
             self.take(size, each, tos, source, pktinfo)
-        lane.count(Total.UDP_RECEIVES, received)
+        lane.count(_UDP_RECEIVES, received)
 
     def inject(self, data: bytes, size: int, tos: int, source: SocketAddress, local: bytes | None) -> None:
         """Take datagrams that another lane received."""
@@ -250,7 +253,7 @@ class Inbound:
             lane.drop(DropReason.HANDOVER)
         elif lane.crossover.knows(owner):
             if lane.crossover.hand_datagrams(owner, data, size, tos, source, local_ip(pktinfo)):
-                lane.count(Total.HANDED_OVER)
+                lane.count(_HANDED_OVER)
             else:
                 lane.drop(DropReason.HANDOVER)
         else:
@@ -343,7 +346,7 @@ class Inbound:
             lane.drop(DropReason.TUN_WRITE)
             return True
         session.received(1, inner, lane.now_ns)
-        lane.count(Total.TUN_WRITES)
+        lane.count(_TUN_WRITES)
         return True
 
     def _singly(
@@ -398,7 +401,7 @@ class Inbound:
         except OSError:
             lane.drop(DropReason.TUN_WRITE, count)
             return
-        lane.count(Total.TUN_WRITES)
+        lane.count(_TUN_WRITES)
         header = int.from_bytes(self._plain[o : o + 2], "little")  # hdr_len of the virtio header, written by `join`
         session.received(count, size - 10 + (count - 1) * header, lane.now_ns)
 
@@ -442,7 +445,7 @@ class Inbound:
             o += stride
         if written:
             session.received(written, total, lane.now_ns)
-            lane.count(Total.TUN_WRITES, written)
+            lane.count(_TUN_WRITES, written)
 
     def _checked(self, session: Session, o: int, data: int, ecn: int, source: SocketAddress, pktinfo: bytes) -> int:
         """Length of the IP packet behind the meta at `o` when it may be written; 0: it was dropped or taken otherwise."""

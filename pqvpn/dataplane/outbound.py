@@ -44,6 +44,9 @@ WAIT_NS: Final = 5_000_000_000  # a peer without session for so long is refused,
 
 
 _NATIVE: Final = Struct("=I")
+_HANDED_OVER: Final = int(Total.HANDED_OVER)
+_TUN_READS: Final = int(Total.TUN_READS)
+_UDP_SENDS: Final = int(Total.UDP_SENDS)
 _U32: Final = Struct(">I")
 _U64_U64: Final = Struct(">QQ")
 _ZEROS: Final = [bytearray(n) for n in range(STRIDE)]
@@ -118,7 +121,7 @@ class Outbound:
             reads = READS + 1
         self._flush()
         self._quiet = reads <= 2
-        self._lane.count(Total.TUN_READS, reads)
+        self._lane.count(_TUN_READS, reads)
 
     def _expectation(self, size: int, expected: Shape) -> None:
         """A frame was read into the slots of an expected super-packet: use it there, or as the single packet it is."""
@@ -212,7 +215,7 @@ class Outbound:
         elif self._handed or not lane.crossover.hand_frame(lane.number % session.install.lanes, [frame]):
             lane.drop(DropReason.HANDOVER)
         else:
-            lane.count(Total.HANDED_OVER)
+            lane.count(_HANDED_OVER)
 
     def _wait(self, number: int, peer: Peer, frame: bytes) -> None:
         """Queue for the first session; the oldest goes when the queue is full."""
@@ -506,7 +509,7 @@ class Outbound:
             session.budget -= len(wire)
         if count > 1 and not lane.gso:
             return self._send_each(session, wire, size, ecn)
-        lane.count(Total.UDP_SENDS)
+        lane.count(_UDP_SENDS)
         try:
             lane.udp.sendmsg((wire,), session.ancillary(size if count > 1 else 0, ecn), 0, to)
         except OSError as e:
@@ -531,7 +534,7 @@ class Outbound:
         lane, to, some = self._lane, session.to, False
         options = session.ancillary(0, ecn)
         for at in range(0, len(wire), size):
-            lane.count(Total.UDP_SENDS)
+            lane.count(_UDP_SENDS)
             try:
                 lane.udp.sendmsg((wire[at : at + size],), options, 0, to)
                 some = True

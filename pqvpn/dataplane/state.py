@@ -44,11 +44,11 @@ class Lane:
         """Count discarded packets."""
         self.words[self._drops + reason] += count
 
-    def count(self, total: Total, amount: int = 1) -> None:
-        """Add to one of the lane's totals."""
+    def count(self, total: int, amount: int = 1) -> None:
+        """Add to one of the lane's totals; `total` is a `counters.Total` as a plain integer."""
         self.words[self._totals + total] += amount
 
-    def total(self, total: Total) -> int:
+    def total(self, total: int) -> int:
         """One of the lane's totals."""
         return self.words[self._totals + total]
 

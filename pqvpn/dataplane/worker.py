@@ -39,6 +39,9 @@ from pqvpn.drops import DropReason
 _TELL_EVERY_NS: Final = 1_000_000_000
 _CROSSOVER_MESSAGES: Final = 32  # taken before other work gets its turn
 _clock = time.clock_gettime_ns
+_BURSTS: Final = int(Total.BURSTS)
+_FAULTS: Final = int(Total.FAULTS)
+_PID: Final = int(Total.PID)
 _BOOTTIME: Final = time.CLOCK_BOOTTIME
 
 
@@ -67,7 +70,7 @@ class Worker:
             fds.append(lane.udp.fileno())
         for fd in fds:
             poller.register(fd, select.EPOLLIN)
-        lane.count(Total.PID, os.getpid() - lane.total(Total.PID))
+        lane.count(_PID, os.getpid() - lane.total(_PID))
         lane.tell(LaneReady(lane.number, lane.offloads))
         work = {lane.tun: self.outbound.pump, lane.udp.fileno(): self.inbound.pump, control: self._obey}
         poll = poller.poll
@@ -86,7 +89,7 @@ class Worker:
                         self._other(fd)
                 except Exception as e:  # noqa: BLE001 - the boundary of the data plane: count, tell, go on
                     self._fault(e)
-            lane.count(Total.BURSTS)
+            lane.count(_BURSTS)
 
     def close(self) -> None:
         """Close the sockets; the process that runs a lane just ends instead."""
@@ -100,7 +103,7 @@ class Worker:
         self.outbound.abandon()
         lane = self.lane
         self._faults += 1
-        lane.count(Total.FAULTS)
+        lane.count(_FAULTS)
         lane.drop(DropReason.INTERNAL)
         if self._fault_told_ns and lane.now_ns - self._fault_told_ns < _TELL_EVERY_NS:
             return
