@@ -123,7 +123,9 @@ class Operations:
             case Processes():
                 self._processes = message
             case Configure(request, peers, changes, restart_needed):
+                added = {p.peer_id for p in peers} - self._process.peers.keys()
                 self._process.configure(peers)
+                self._process.call(added)
                 self._process.publish(ConfigurationApplied(", ".join(changes), ", ".join(restart_needed)))
                 self._answer(request, {"changes": list(changes), "restart_needed": list(restart_needed)})
             case ReloadRefused(request, errors):

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -72,6 +72,7 @@ class ControlProcess:
         self.configure(self.start.peers)
         for lane, sessions in held.items():
             self._adopt(lane, sessions)
+        self.call(self.peers)
         if self.start.offloads.steering:  # else the one socket is lane 0's to read, and strays come from there
             loop.add_reader(self.udp, self._readable)
         self.link.setblocking(False)
@@ -105,14 +106,17 @@ class ControlProcess:
     # -- inputs ------------------------------------------------------------------------------------------------------
 
     def configure(self, peers: tuple[PeerSpec, ...]) -> None:
-        """Apply the complete set of peers at once; new ones that can be reached are called without waiting for traffic."""
-        added = [p.peer_id for p in peers if p.peer_id not in self.peers and p.endpoints]
+        """Apply the complete set of peers at once."""
         self.peers = {p.peer_id: p for p in peers}
         self.lanes.configure({p.peer_id: p.allowed_ips for p in peers})
         self.do(lambda: self.core.set_peers(tuple(_peer_settings(p) for p in peers), now()))
-        for peer in added:
-            self.do(lambda: self.core.want_session(peer, now()))  # noqa: B023 - called at once
         self.resolver.configure({p.peer_id: p.endpoints for p in peers}, {p.peer_id: p.name for p in peers})
+
+    def call(self, peers: Iterable[bytes]) -> None:
+        """Begin handshakes with peers that can be reached and have no session, without waiting for traffic."""
+        for peer in peers:
+            if self.peers[peer].endpoints:
+                self.do(lambda: self.core.want_session(peer, now()))  # noqa: B023 - called at once
 
     def do(self, decide: Callable[[], list[Effect]]) -> None:
         """Let the core decide and carry its effects out. The boundary of this plane: what fails is told and abandoned."""

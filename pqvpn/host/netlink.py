@@ -28,11 +28,22 @@ PROTOCOL = 157
 
 _ALREADY = (errno.EEXIST,)
 _GONE = (errno.ENOENT, errno.ESRCH, errno.ENODEV)
-_RULE_PRIORITY = 5157
+_RULE_PRIORITY = 5200
+_RULE_PAIRS = 10_000
 _MAIN_TABLE = 254
 _IFF_MULTICAST = 0x1000
 _NO_LINK_LOCAL = {"attrs": [["AF_INET6", {"attrs": [["IFLA_INET6_ADDR_GEN_MODE", 1]]}]]}  # IN6_ADDR_GEN_MODE_NONE
 _INVERT = 2  # FIB_RULE_INVERT
+
+
+def gso_max_size(mtu: int) -> int:
+    """The largest super-packet whose segments, sealed, still go out in one UDP send, bytes.
+
+    A send takes 65,479 bytes of datagrams; a full one is `mtu` and 40 bytes of overhead long and carries at most `mtu` - 52 bytes of a
+    TCP stream with timestamps. 321: the kernel keeps room for the longest headers (MAX_TCP_HEADER) below the limit.
+    """
+    segments = 65479 // (mtu + 40)
+    return min(65536, segments * (mtu - 52) + 321)
 
 
 @contextmanager
@@ -71,6 +82,8 @@ class Interface:
         with _refusals("keep the kernel from talking into the tunnel by itself"):
             # no link-local address, hence no router solicitations; no multicast, hence no listener reports
             self._netlink.link("set", index=self._index, IFLA_AF_SPEC=_NO_LINK_LOCAL, flags=0, change=_IFF_MULTICAST)
+        with _refusals("set the largest super-packet"):
+            self._netlink.link("set", index=self._index, IFLA_GSO_MAX_SIZE=gso_max_size(mtu))
         with _refusals("set the interface up"):
             self._netlink.link("set", index=self._index, mtu=mtu, txqlen=1000, state="up")
         for interface in interfaces:
@@ -186,12 +199,13 @@ def _families_with_rules(netlink: Any, mark: int) -> frozenset[int]:
 
 
 def _change_rules(netlink: Any, verb: str, family: int, mark: int) -> None:
+    priority = _RULE_PRIORITY + 2 * (mark % _RULE_PAIRS)  # a pair of its own: nodes end independently of each other
     with _refusals(f"{verb} rule", _ALREADY + _GONE):
         # whatever main knows better than a default route stays as it is
-        netlink.rule(verb, family=family, priority=_RULE_PRIORITY, table=_MAIN_TABLE, FRA_SUPPRESS_PREFIXLEN=0)
+        netlink.rule(verb, family=family, priority=priority, table=_MAIN_TABLE, FRA_SUPPRESS_PREFIXLEN=0)
     with _refusals(f"{verb} rule", _ALREADY + _GONE):
         # everything but our own datagrams
-        netlink.rule(verb, family=family, priority=_RULE_PRIORITY + 1, fwmark=mark, table=mark, flags=_INVERT)
+        netlink.rule(verb, family=family, priority=priority + 1, fwmark=mark, table=mark, flags=_INVERT)
 
 
 def _family(network: Any) -> int:

@@ -46,7 +46,11 @@ class Handshakes:
         return [SendFrame(read, KIND_KEEPALIVE, b"")]
 
     def _initiated(self, completed: Completed, now: float) -> list[Effect] | DropReason:
-        """M2 verified: install the session, send M3, and data right behind it if there is no older session."""
+        """M2 verified: install the session and send M3. It sends once something authenticated on it.
+
+        Rule 2 allows data right behind M3; it would overtake the installation at the responder, whose lane is another
+        process than the one that reads M3, and the first packet of each connection would be lost.
+        """
         attempt, peer, context = completed.attempt, completed.attempt.peer, self._context
         slot = context.take_slot()
         if slot is None:
@@ -62,8 +66,7 @@ class Handshakes:
         effects = peer.add(live, now)
         keys = completed.written.keys
         effects.append(Install(session, keys.to_initiator, keys.to_responder))
-        effects += self._attempts.send_m3(attempt)
-        return effects + peer.initiated(live, now)
+        return effects + self._attempts.send_m3(attempt)
 
     def _responded(
         self, read: M3Read, fragment: Fragment, source: Address, local: bytes | None, now: float

@@ -71,13 +71,6 @@ class Peer:
         self.last_endpoint = live.session.endpoint
         return effects
 
-    def initiated(self, live: LiveSession, now: float) -> list[Effect]:
-        """We opened a session: send on it at once only if there is no other to send on (rules 2 and 5)."""
-        sending = self.sending
-        if sending is None or not sending.confirmed:
-            return self._select(live)
-        return []
-
     def confirmed(self, live: LiveSession, now: float) -> list[Effect]:
         """A packet authenticated on a session that we opened: it takes over, unless a crossing one is kept (rule 6)."""
         rival = self._rival(live, Role.RESPONDER, lambda other: other.session.derived_at >= live.session.derived_at)
