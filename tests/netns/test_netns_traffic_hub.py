@@ -100,7 +100,7 @@ def test_a_spoofed_inner_source_is_dropped_and_counted(net: Hub, version: int) -
         net.p.namespace.add_address("lo", f"{other}/{32 if version == 4 else 128}")
         try:
             with net.p.namespace.socket(family_of(to), socket.SOCK_DGRAM) as liar:
-                liar.bind((other, 0))
+                wait_for("the address", lambda: liar.bind((other, 0)) is None)
                 for _ in range(3):
                     liar.sendto(b"spoofed by p", (to, 9))
             wait_for("the drops", lambda: net.hub.drops().get("source_not_allowed", 0) == before + 3)
