@@ -14,7 +14,7 @@ from netparty import OUTER4
 from lab import Namespace
 from lab.nodes import Node
 from pqvpn.config.load import load
-from pqvpn.crypto.aead import Aead, transport_nonce
+from pqvpn.crypto.aead import ALL_AEADS, Aead, transport_nonce
 from pqvpn.crypto.secret import Secret
 from pqvpn.host.clock import now
 from pqvpn.protocol.core import Core
@@ -30,13 +30,13 @@ META = struct.Struct("<BBHHH")
 class HandmadePeer:
     """Speaks from the configuration of `disguise`, a node that was set up but does not run, to its only peer."""
 
-    def __init__(self, namespace: Namespace, disguise: Node, lanes: int = 1) -> None:
+    def __init__(self, namespace: Namespace, disguise: Node, aeads: int = ALL_AEADS) -> None:
         config = load(disguise.config)
         self.socket = namespace.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.bind(("0.0.0.0", disguise.listen))
         self.socket.settimeout(5)
         self.to = (OUTER4[1], 51820)
-        settings = NodeSettings(config.card.peer_id, config.identity.seed, lanes=lanes, mtu=1432)
+        settings = NodeSettings(config.card.peer_id, config.identity.seed, aeads=aeads, mtu=1432)
         self._core = Core(settings, os.urandom, now())
         (peer,) = config.peers
         other = PeerSettings(
@@ -90,6 +90,13 @@ class HandmadePeer:
         datagrams = [self.seal(each, flags=RUN, segment=i) for i, each in enumerate(plaintexts)]
         segment = [(socket.SOL_UDP, 103, struct.pack("=H", len(datagrams[0])))]
         self.socket.sendmsg(datagrams, segment, 0, self.to)
+
+    def open(self, datagram: bytes) -> bytes:
+        """The plaintext of a datagram of lane 0 from the other side. Raises InvalidTag."""
+        key = self.session.receive[0].expose()
+        cipher = Aead(self.session.session.aead).cipher(Secret(key[:32]))
+        counter = HEADER.unpack_from(datagram)[4]
+        return cipher.decrypt(transport_nonce(key[32:], counter), datagram[16:], datagram[:16])
 
     def close(self) -> None:
         self.socket.close()

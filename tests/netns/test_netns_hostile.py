@@ -1,5 +1,6 @@
 """What strangers and hostile peers send: counted drops, no answer larger than the question, nothing in the kernel's hands."""
 
+import contextlib
 import pathlib
 import random
 import socket
@@ -12,6 +13,7 @@ from netparty import INNER4, INNER6, OUTER4, Pair, check_tcp, connect, make_pair
 
 from lab import Lab, Namespace, wait_for
 from lab.nodes import Node, introduce, make_node
+from pqvpn.crypto.aead import ALL_AEADS, Aead
 
 pytestmark = pytest.mark.netns
 
@@ -135,8 +137,9 @@ def test_replayed_handshakes_are_never_answered_with_more_than_they_were(town: T
 # -- a peer that has the keys and wishes harm
 
 
-@pytest.fixture(scope="module")
-def siege() -> Iterator[tuple[HandmadePeer, Node]]:
+@contextlib.contextmanager
+def besieged(aeads: int = ALL_AEADS) -> Iterator[tuple[HandmadePeer, Node]]:
+    """A node and its handmade peer that offers these ciphers."""
     with Lab() as lab:
         left, right = lab.namespace("mallory"), lab.namespace("beta")
         lab.link(left, right, [f"{OUTER4[0]}/24"], [f"{OUTER4[1]}/24"], mtu=4000)
@@ -144,12 +147,18 @@ def siege() -> Iterator[tuple[HandmadePeer, Node]]:
         beta = make_node(lab, right, "beta", ["10.7.0.2/24", "fd07::2/64"])
         introduce(mallory, beta, None, OUTER4[1])
         start(beta)
-        peer = HandmadePeer(left, mallory)
+        peer = HandmadePeer(left, mallory, aeads)
         try:
             peer.connect()
             yield peer, beta
         finally:
             peer.close()
+
+
+@pytest.fixture(scope="module")
+def siege() -> Iterator[tuple[HandmadePeer, Node]]:
+    with besieged() as both:
+        yield both
 
 
 ME, YOU = INNER4
@@ -230,3 +239,16 @@ def test_a_replay_by_the_peer_itself_is_counted_once_each(siege: tuple[HandmadeP
             wait_for("the replays", lambda: beta.drops().get("replay", 0) == before + 3)
     assert seen.hits[b"only once"] == 1
     assert beta.status()["node"]["security"] == "full"
+
+
+def test_a_peer_that_offers_chacha20_only_gets_it() -> None:
+    with besieged(Aead.CHACHA20_POLY1305) as (peer, beta):
+        assert beta.wait_for_peer("mallory")["suite"].endswith("ChaCha20-Poly1305")
+        with beta.namespace.socket(socket.AF_INET, socket.SOCK_DGRAM) as echo:
+            echo.bind((YOU, 5700))
+            echo.settimeout(5)
+            peer.send(meta() + udp4(ME, YOU, b"there"))
+            data, origin = echo.recvfrom(100)
+            echo.sendto(data + b" and back", origin)
+        answers = iter(lambda: peer.open(peer.socket.recv(65536)), b"")
+        assert any(b"there and back" in answer for answer in answers)
