@@ -10,7 +10,7 @@ Nothing that was not authenticated is looked at, apart from headers; nothing is 
 import os
 import socket
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from struct import Struct
 from typing import Final
 
@@ -90,6 +90,8 @@ class Inbound:
         self._runs = self._words(True)
         self._singles = self._words(False)
         self._index_words: dict[int, memoryview] = {}
+        self._quiet = False  # the last turn brought one datagram alone
+        self.answer: Callable[[], None] = lambda: None  # looks for what the host says to the datagram just written
 
     def _words(self, run: bool) -> memoryview:
         """First words of `MAX_BURST` headers in line, as the sender of this lane writes them."""
@@ -102,7 +104,7 @@ class Inbound:
     def pump(self) -> None:
         """Receive until the socket is empty or a burst is full."""
         receive, wire, lane = self._lane.udp.recvmsg_into, self._receiving, self._lane
-        received = 0
+        received, single = 0, False
         while received < RECEIVES:
             try:
                 size, options, _, source = receive(wire, _ANCILLARY)
@@ -122,6 +124,10 @@ class Inbound:
                 else:
                     pktinfo = data
             self.take(size, each, tos, source, pktinfo)
+            single = each == size
+            if received == 1 and single and self._quiet:  # singles come and go: the host's answer often lies there now
+                self.answer()
+        self._quiet = received == 1 and single
         lane.count(_UDP_RECEIVES, received)
 
     def inject(self, data: bytes, size: int, tos: int, source: SocketAddress, local: bytes | None) -> None:

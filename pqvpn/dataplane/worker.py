@@ -56,6 +56,7 @@ class Worker:
         self._start = start
         self.outbound = Outbound(self.lane)
         self.inbound = Inbound(self.lane)
+        self.inbound.answer = self.outbound.pump
         self._stopped = False
         self._faults = 0
         self._fault_told_ns = 0
