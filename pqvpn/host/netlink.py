@@ -40,7 +40,8 @@ def gso_max_size(mtu: int) -> int:
     """The largest super-packet whose segments, sealed, still go out in one UDP send, bytes.
 
     A send takes 65,479 bytes of datagrams; a full one is `mtu` and 40 bytes of overhead long and carries at most
-    `mtu` - 52 bytes of a TCP stream with timestamps. 321: the kernel keeps room for the longest headers (MAX_TCP_HEADER) below the limit.
+    `mtu` - 52 bytes of a TCP stream with timestamps. 321: the kernel keeps room for the longest headers
+    (MAX_TCP_HEADER) below the limit.
     """
     segments = 65479 // (mtu + 40)
     return min(65536, segments * (mtu - 52) + 321)
