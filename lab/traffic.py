@@ -3,6 +3,7 @@
 Needs no program of the system. Knows no VPN: it measures whatever lies between two addresses.
 """
 
+import contextlib
 import hashlib
 import ipaddress
 import os
@@ -129,6 +130,8 @@ def transfer(
             digest, received = _receive(listener, timeout)
         finally:
             seconds = time.monotonic() - began
+            with contextlib.suppress(OSError):  # a sender on a dead path would stand in sendall far beyond the timeout
+                out.shutdown(socket.SHUT_RDWR)
             sending.join()
     if received != size:
         raise LabError(f"only {received} of {size} bytes arrived")

@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pqvpn.facts import ChildEnded, ChildStarted, FactHook
+from pqvpn.facts import ChildEnded, ChildStarted, FactHook, Problem
 from pqvpn.reasons import Reason
 
 Spawn = Callable[[], "subprocess.Popen[bytes]"]
@@ -68,8 +68,14 @@ class Supervisor:
     def start_due(self) -> None:
         """Start the children whose wait is over."""
         for child in self.children.values():
-            if child.start_again_at is not None and child.start_again_at <= self._clock():
+            if child.start_again_at is None or child.start_again_at > self._clock():
+                continue
+            try:
                 self._start(child)
+            except OSError as error:  # no process or memory to be had now; the others go on meanwhile
+                detail = f"{child.name} cannot be started: {error.strerror}"
+                self._publish(Problem(Reason.KERNEL_REFUSED, "supervisor", detail))
+                child.start_again_at = self._clock() + _LONGEST_WAIT
 
     def end(self, names: list[str], seconds: float) -> None:
         """Give these children time to end by themselves, then kill them. They are not started again."""

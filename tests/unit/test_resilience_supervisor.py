@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from pqvpn.facts import ChildEnded, ChildStarted, Fact
+from pqvpn.facts import ChildEnded, ChildStarted, Fact, Problem
 from pqvpn.host.clock import now
 from pqvpn.reasons import Reason
 from pqvpn.resilience.supervisor import Supervisor, describe_exit
@@ -180,6 +180,22 @@ def test_a_child_that_waits_for_its_restart_is_not_started_by_an_end(house: Hous
     house.time += 10.0
     house.supervisor.start_due()
     assert house.supervisor.children["lane-0"].process is None
+
+
+def test_a_start_that_the_kernel_refuses_is_tried_again(house: House) -> None:
+    refused = [OSError(11, "Resource temporarily unavailable")]
+
+    def spawn() -> "subprocess.Popen[bytes]":
+        if house.spawned and refused:
+            raise refused.pop()
+        return house.spawn(SLEEPER)
+
+    house.supervisor.add("child", spawn)
+    os.kill(house.spawned[0].pid, signal.SIGKILL)
+    house.serve_until(lambda: not refused)
+    assert [f.reason for f in house.facts if isinstance(f, Problem)] == [Reason.KERNEL_REFUSED]
+    house.serve_until(lambda: len(house.spawned) == 2)
+    assert house.supervisor.children["child"].process is house.spawned[1]
 
 
 def test_exits_in_words() -> None:
