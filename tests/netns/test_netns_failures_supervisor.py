@@ -53,7 +53,7 @@ def _routes(node: Node) -> list[str]:
         shown += "".join(
             line + "\n"
             for line in node.namespace.run(["ip", family, "rule"]).stdout.splitlines()
-            if line.startswith("515")
+            if not line.startswith(("0:", "32766:", "32767:"))
         )
     return shown.splitlines()
 
