@@ -27,6 +27,7 @@ from pqvpn.dataplane.segments import Shape, Template
 from pqvpn.dataplane.sessions import QUEUE, Peer, Session, ancillary, socket_address
 from pqvpn.dataplane.state import Lane
 from pqvpn.drops import DropReason
+from pqvpn.host.udp import allow_fragments
 from pqvpn.wire.transport import GSO_UDP, HEADER, LANE_MASK, META, META_SIZE, PAD_TO, TYPE_TRANSPORT
 
 READS: Final = 64  # frames read before other work gets its turn
@@ -39,6 +40,7 @@ UDP_HEADER: Final = 8
 TCP_HEADER_MOST: Final = 60
 STRIDE: Final = 2112
 ROOM: Final = STRIDE - PACKET - 16  # the largest single packet
+IPV6_LEAST_MTU: Final = 1280
 MAX_SEND: Final = 65479  # bytes in one UDP send, headers taken off
 WAIT_NS: Final = 5_000_000_000  # a peer without session for so long is refused, not waited for
 
@@ -249,6 +251,10 @@ class Outbound:
         """The largest inner packet that may leave."""
         return min(session.mtu, self._lane.peers[number].path_mtu)
 
+    def _limit6(self, number: int, session: Session) -> int:
+        """As `_limit` for IPv6, whose hosts may send 1280 bytes on any path and hear of nothing less (RFC 8200 section 5)."""
+        return max(self._limit(number, session), min(session.mtu, IPV6_LEAST_MTU))
+
     # -- single packets
 
     def _flush(self) -> None:
@@ -277,7 +283,7 @@ class Outbound:
                 last_target = -1
                 number = lane.routes.find6(*_U64_U64.unpack_from(self._slots, i * STRIDE + PACKET + 24))
                 session = self._session(number)
-                limit = 0 if session is None else self._limit(number, session)
+                limit = 0 if session is None else self._limit6(number, session)
                 bits = byte1[i] >> 4 & 3
             else:
                 last_target, session, number = -1, None, -2
@@ -399,7 +405,8 @@ class Outbound:
             return
         sealer.seal_burst(places, at, session.index_out, False, first, count, size)
         wire = self._wire[at * places.size : (at + count) * places.size]
-        if self._send(session, wire, count, places.size, ecn):
+        send = self._send_in_pieces if data and self._exceeds(session, size) else self._send
+        if send(session, wire, count, places.size, ecn):
             session.sent(count, inner, self._lane.now_ns, data)
 
     def _counters(self, session: Session, count: int) -> int:
@@ -436,7 +443,7 @@ class Outbound:
         if session is None:
             self._elsewhere(number, bytes(frame) if frame is not None else self._gather(size))
             return
-        limit = self._limit(number, session)
+        limit = (self._limit if big[PACKET] >> 4 == 4 else self._limit6)(number, session)
         if template.header + template.segment > limit:
             lane.drop(DropReason.TOO_BIG, template.count)
             self._too_big(
@@ -491,10 +498,26 @@ class Outbound:
         places = shape.places
         sealer.seal_burst(places, 0, session.index_out, True, first, count, last)
         wire = self._run_wire[: (count - 1) * places.size + last + WIRE_EXTRA]
-        if self._send(session, wire, count, places.size, ecn):
+        send = self._send_in_pieces if self._exceeds(session, places.length) else self._send
+        if send(session, wire, count, places.size, ecn):
             session.sent(count, inner, self._lane.now_ns, True)
 
     # -- sending
+
+    def _exceeds(self, session: Session, size: int) -> bool:
+        """Whether a plaintext of `size` bytes does not fit the path in one piece: IPv6 of up to 1280 bytes on a narrow one."""
+        return size - META_SIZE > self._lane.peers[session.install.peer].path_mtu
+
+    def _send_in_pieces(self, session: Session, wire: memoryview, count: int, size: int, ecn: int) -> bool:
+        """As `_send`, for datagrams that have to be fragmented on the way (RFC 2473 section 7.1): one by one, slowly."""
+        lane = self._lane
+        gso, lane.gso = lane.gso, False  # a device does not fragment what it cuts
+        allow_fragments(lane.udp, lane.ipv6, True)
+        try:
+            return self._send(session, wire, count, size, ecn)
+        finally:
+            allow_fragments(lane.udp, lane.ipv6, False)
+            lane.gso = gso
 
     def _send(self, session: Session, wire: memoryview, count: int, size: int, ecn: int) -> bool:
         """Give `count` datagrams of `size` bytes (the last may be shorter) to the kernel; False when it took none."""

@@ -28,6 +28,8 @@ _IP_MTU_DISCOVER: Final = 10
 _IP_RECVTOS: Final = 13
 _IP_PKTINFO: Final = 8
 _IPV6_MTU_DISCOVER: Final = 23
+_IPV6_MTU: Final = 24
+_PMTUDISC_DONT: Final = 0
 _PMTUDISC_PROBE: Final = 3  # DF set, the kernel's own idea of the path MTU ignored
 _BUFFER: Final = 8 << 20
 _TRANSPORT: Final = 4  # datagram type
@@ -139,6 +141,18 @@ def _enable(sock: socket.socket, level: int, option: int, value: int = 1) -> boo
     except OSError:
         return False
     return True
+
+
+def allow_fragments(sock: socket.socket, ipv6: bool, allowed: bool) -> None:
+    """Let what is sent next be fragmented (IPv4: anywhere; IPv6: here, at 1280 bytes), or forbid it again.
+
+    Sockets of the group forbid it. Sending is the lane's alone, so that nothing else leaves meanwhile.
+    """
+    mode = _PMTUDISC_DONT if allowed else _PMTUDISC_PROBE
+    sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, mode)
+    if ipv6:
+        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, mode)
+        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU, 1280 if allowed else 0)
 
 
 def steering_program(lanes: int) -> bytes:
