@@ -253,7 +253,10 @@ class Outbound:
 
     def _limit6(self, number: int, session: Session) -> int:
         """As `_limit` for IPv6, whose hosts may send 1280 bytes on any path and hear of nothing less (RFC 8200 section 5)."""
-        return max(self._limit(number, session), min(session.mtu, IPV6_LEAST_MTU))
+        limit = self._limit(number, session)
+        if not self._lane.offloads.steering:  # one socket for all: its options are not this lane's to change
+            return limit
+        return max(limit, min(session.mtu, IPV6_LEAST_MTU))
 
     # -- single packets
 
