@@ -150,5 +150,5 @@ def encode(command: Command) -> bytes:
 
 
 def decode(message: bytes | bytearray | memoryview) -> Command:
-    """The command in one message. Raises `msgspec.DecodeError` when it is not one."""
+    """The command in one message. Raises ValueError when it is not one (msgspec's errors, or text that is not UTF-8)."""
     return _decoder.decode(message)

@@ -137,5 +137,5 @@ def encode(event: Event) -> bytes:
 
 
 def decode(message: bytes | bytearray | memoryview) -> Event:
-    """The event in one message. Raises `msgspec.DecodeError` when it is not one."""
+    """The event in one message. Raises ValueError when it is not one (msgspec's errors, or text that is not UTF-8)."""
     return _decoder.decode(message)

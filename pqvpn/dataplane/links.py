@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from struct import Struct
 from typing import Final
 
-import msgspec
-
 from pqvpn.dataplane import commands, events
 from pqvpn.dataplane.sessions import SocketAddress
 
@@ -60,7 +58,7 @@ class ControlLink:
                 break
             try:
                 found.append(commands.decode(message))
-            except msgspec.DecodeError:
+            except ValueError:  # msgspec's errors, and text that is not UTF-8
                 continue
         return found
 

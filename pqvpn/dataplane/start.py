@@ -37,7 +37,7 @@ def send(link: socket.socket, start: Start) -> None:
 
 
 def receive(link: socket.socket) -> Start:
-    """Wait for the message. Raises EOFError when the link closed, `msgspec.DecodeError` when it is something else."""
+    """Wait for the message. Raises EOFError when the link closed, ValueError when it is something else."""
     message = link.recv(_MAX)
     if not message:
         raise EOFError("the link closed before the start message")

@@ -279,6 +279,7 @@ def _messages() -> Seeds:
     found["to-control-processes"] = b"\3" + encode(
         supervision.Processes((supervision.ProcessInfo("control", 7, 0, 1.0),), {"spawn": 0.1})
     )
+    found["command-not-utf8"] = b"\0" + commands.encode(commands.Report()).replace(b"Rep", b"\xff\xfep")
     found["memfd-without-descriptor"] = b"\3\xc1"
     found["lane-start"] = b"\4" + encode(lane)
     return found

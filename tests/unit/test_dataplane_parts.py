@@ -18,12 +18,14 @@ from pqvpn.dataplane.engine import Nonces, sealer
 from pqvpn.dataplane.events import Held, Offloads
 from pqvpn.dataplane.icmp import IcmpLimit, prohibited, too_big
 from pqvpn.dataplane.inner import complete_checksum, length_of, merge_ecn, sum_words, transport_of
+from pqvpn.dataplane.links import ControlLink
 from pqvpn.drops import DropReason
 from pqvpn.host.tun import open_tun
 from pqvpn.host.udp import open_group
 from pqvpn.wire.address import Address
 
 HERE = Address(b"\x7f\0\0\1", 9)
+NOT_UTF8 = commands.encode(commands.Report()).replace(b"Report", b"\xff\xfeport")
 COMMANDS = [
     rig.routes(),
     rig.install(0, endpoint=HERE, source=b"\x7f\0\0\1", budget=5),
@@ -62,8 +64,22 @@ def test_events_survive_the_wire(event: events.Event) -> None:
 def test_messages_that_are_none() -> None:
     with pytest.raises(msgspec.DecodeError):
         commands.decode(b"\xc1")
+    with pytest.raises(ValueError, match="utf-8"):
+        commands.decode(NOT_UTF8)
     with pytest.raises(ValueError, match="bytes"):
         commands.encode(commands.SendFrame(0, 1, bytes(commands.MAX_MESSAGE)))
+
+
+@pytest.mark.parametrize("bad", [b"\xc1", b"\x91", b"\x92\xaaSetPathMtu\xa1x", NOT_UTF8])
+def test_what_is_no_command_is_left_out(bad: bytes) -> None:
+    """Nothing is raised past the link, and the command behind it is not lost."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    link = ControlLink(theirs.detach())
+    with ours:
+        for message in (bad, commands.encode(commands.Report())):
+            ours.send(message)
+        assert link.commands() == [commands.Report()]
+        link.close()
 
 
 def test_activity_is_summed_over_lanes_of_the_same_session() -> None:
