@@ -42,7 +42,7 @@ STRIDE: Final = 2112
 ROOM: Final = STRIDE - PACKET - 16  # the largest single packet
 IPV6_LEAST_MTU: Final = 1280
 MAX_SEND: Final = 65479  # bytes in one UDP send, headers taken off
-WAIT_NS: Final = 5_000_000_000  # a peer without session for so long is refused, not waited for
+WAIT_NS: Final = 5_000_000_000  # a peer without session for so long is refused, and what waited so long is of no use
 
 
 _NATIVE: Final = Struct("=I")
@@ -229,20 +229,23 @@ class Outbound:
             return
         if not peer.waiting:
             peer.waiting_since_ns = lane.now_ns
-        peer.waiting.append(frame)
+        peer.waiting.append((lane.now_ns, frame))
         if len(peer.waiting) > QUEUE:
-            oldest = peer.waiting.popleft()
+            _, oldest = peer.waiting.popleft()
             lane.drop(DropReason.NO_SESSION)
             # early errors would end connections that a handshake on its way is about to serve
             if lane.now_ns - peer.waiting_since_ns > WAIT_NS:
                 lane.refuse(oldest[VNET_SIZE:])
 
     def release(self, peer: Peer) -> None:
-        """Send what waited for the peer's session."""
+        """Send what waited for the peer's session, but nothing that its sender has given up by now."""
         waiting = list(peer.waiting)
         peer.waiting.clear()
-        for frame in waiting:
-            self.inject(frame, handed=False)
+        for since_ns, frame in waiting:
+            if self._lane.now_ns - since_ns > WAIT_NS:
+                self._lane.drop(DropReason.NO_SESSION)
+            else:
+                self.inject(frame, handed=False)
 
     def _too_big(self, packet: bytes, limit: int) -> None:
         self._lane.refuse(packet, limit)

@@ -198,6 +198,6 @@ class Peer:
         self.session: Session | None = None
         self.black_hole = False
         self.path_mtu = NO_LIMIT
-        self.waiting: deque[bytes] = deque()  # frames with virtio header
+        self.waiting: deque[tuple[int, bytes]] = deque()  # since when (ns), frame with virtio header
         self.waiting_since_ns = 0
         self.wanted_ns = 0

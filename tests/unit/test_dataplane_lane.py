@@ -148,6 +148,18 @@ def test_packets_wait_for_the_first_session_and_the_oldest_goes() -> None:
         assert [p[28] for p in arrive(b)] == list(range(4, 20))
 
 
+def test_what_waited_too_long_is_dropped_when_the_session_comes() -> None:
+    with rig.pair() as (a, b):
+        a.do(commands.SelectSession(1, -1))
+        for i in range(3):  # at 0, 4 and 8 seconds
+            a.out(rig.udp(bytes([i]) * 20))
+            a.worker.lane.now_ns += 4_000_000_000
+        a.worker.lane.now_ns -= 4_000_000_000
+        a.do(commands.SelectSession(1, 0))
+        assert a.drops() == {"NO_SESSION": 1}
+        assert [p[28] for p in arrive(b)] == [1, 2]
+
+
 def test_black_hole_refuses_at_once() -> None:
     with rig.pair() as (a, _):
         a.do(commands.SelectSession(1, -1, black_hole=True))
