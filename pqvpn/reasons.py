@@ -272,6 +272,16 @@ class Reason(Enum):
         "allow_degraded needs an end date that lies ahead",
         "give degraded_until = YYYY-MM-DD with a date to come, or remove allow_degraded",
     )  # fmt: skip
+    CONFIG_TELEMETRY_PLAIN = (
+        "config.telemetry_plain", Action.SHUTDOWN, Who.OPERATOR, os.EX_CONFIG,
+        "telemetry would leave this host unencrypted",
+        "use https://, or say insecure = true when the network between is trusted",
+    )  # fmt: skip
+    CONFIG_HEALTH_OPEN = (
+        "config.health_open", Action.SHUTDOWN, Who.OPERATOR, os.EX_CONFIG,
+        "health and metrics would be open to everybody",
+        "listen on 127.0.0.1, or give health.token_file: openssl rand -base64 32",
+    )  # fmt: skip
     CONFIG_EXISTS = (
         "config.exists", Action.SHUTDOWN, Who.OPERATOR, os.EX_CANTCREAT,
         "an identity or configuration exists there already and is never overwritten",

@@ -9,10 +9,11 @@ import ipaddress
 import socket
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from pqvpn.config.fields import IPAddress, IPNetwork
 from pqvpn.config.findings import Findings, Loc
-from pqvpn.config.schema import NodeSection, PeerSection, TimersSection
+from pqvpn.config.schema import HealthSection, NodeSection, PeerSection, TelemetrySection, TimersSection
 from pqvpn.config.units import format_duration
 from pqvpn.reasons import Reason
 
@@ -24,6 +25,38 @@ def check_node(findings: Findings, node: NodeSection) -> None:
         if (first := seen.setdefault(address.ip, index)) != index:
             loc = ("node", "addresses", index)
             findings.add(Reason.CONFIG_DUPLICATE_ADDRESS, loc, f"{address.ip} stands at [{first}] already")
+
+
+def check_telemetry(findings: Findings, telemetry: TelemetrySection) -> None:
+    """What leaves the host is encrypted, and settings that serve only an endpoint have one."""
+    loc: Loc = ("telemetry",)
+    if telemetry.endpoint is None:
+        for name in ("headers_file", "ca_file", "certificate_file", "key_file"):
+            if getattr(telemetry, name) is not None:
+                findings.add(Reason.CONFIG_VALUE, (*loc, name), "it has no effect without endpoint", "give an endpoint")
+        return
+    plain = telemetry.endpoint.startswith("http://")
+    if plain and not telemetry.insecure and not _is_loopback(urlsplit(telemetry.endpoint).hostname or ""):
+        detail = "records would cross the network unencrypted"
+        findings.add(Reason.CONFIG_TELEMETRY_PLAIN, (*loc, "endpoint"), detail)
+    if (telemetry.certificate_file is None) != (telemetry.key_file is None):
+        given = "key_file" if telemetry.certificate_file is None else "certificate_file"
+        detail = "certificate_file and key_file go together"
+        findings.add(Reason.CONFIG_VALUE, (*loc, given), detail, "give both, or neither")
+
+
+def check_health(findings: Findings, health: HealthSection) -> None:
+    """Health and metrics are open to this host only, or to those who know the token."""
+    if health.listen is None or _is_loopback(health.listen.host) or health.token_file is not None:
+        return
+    findings.add(Reason.CONFIG_HEALTH_OPEN, ("health", "listen"), f"{health.listen} is not on loopback")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def check_peer(findings: Findings, name: str, peer: PeerSection, node: NodeSection, today: datetime.date) -> None:

@@ -229,6 +229,43 @@ def duration(shortest: float, longest: float, reason: Reason = Reason.CONFIG_TIM
     return parse
 
 
+def size(smallest: int, largest: int) -> Callable[[Any], int]:
+    """A parser of sizes within a range of bytes."""
+
+    def parse(value: Any) -> int:
+        text = _text(value, 'a size such as "64MiB"')
+        try:
+            found = units.parse_size(text)
+        except ValueError as error:
+            raise BadValue(str(error)) from None
+        if not smallest <= found <= largest:
+            limits = f"{units.format_size(smallest)} to {units.format_size(largest)}"
+            raise BadValue(f"{text!r} is outside {limits}", remedy=f"give {limits}")
+        return found
+
+    return parse
+
+
+def parse_share(value: Any) -> float:
+    """A share, 0.0 to 1.0."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise BadValue("expected a share from 0.0 to 1.0, without quotes")
+    return float(value)
+
+
+def parse_url(value: Any) -> str:
+    """http:// or https:// with a host and a port, and nothing secret in it."""
+    text = _text(value, "a URL")
+    match = re.fullmatch(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})(/[A-Za-z0-9._~/-]*)?", text)
+    if match is None:
+        raise BadValue(
+            f"{text!r} is not a URL with host and port" if "@" not in text else "the URL holds a user or a password",
+            remedy='write it like "http://127.0.0.1:4318"; tokens belong into headers_file',
+        )
+    _integer(int(match[2]), 1, 65535, "a port")
+    return text
+
+
 def schedule(longest: float) -> Callable[[Any], tuple[float, ...]]:
     """A parser of a sequence of moments: it starts at "0s" and rises."""
     parse_moments = parse_list(duration(0.0, longest), 8)

@@ -20,14 +20,17 @@ from pqvpn.config.schema import (
     PEERS_HIGHEST,
     RESERVED,
     SECTIONS,
+    HealthSection,
     LogSection,
     NodeConfig,
     NodeSection,
     OffloadSection,
     Peer,
     PeerSection,
+    RedactSection,
     Section,
     SecuritySection,
+    TelemetrySection,
     TimersSection,
 )
 from pqvpn.crypto.secret import Secret
@@ -71,15 +74,20 @@ def parse(source: str, path: Path, *, today: datetime.date | None = None) -> Nod
     node = _section(findings, ("node",), document.get("node", {}), NodeSection)
     timers = _section(findings, ("timers",), document.get("timers", {}), TimersSection)
     log = _section(findings, ("log",), document.get("log", {}), LogSection)
+    redact = _section(findings, ("redact",), document.get("redact", {}), RedactSection)
+    telemetry = _section(findings, ("telemetry",), document.get("telemetry", {}), TelemetrySection)
+    health = _section(findings, ("health",), document.get("health", {}), HealthSection)
     security = _section(findings, ("security",), document.get("security", {}), SecuritySection)
     offload = _section(findings, ("offload",), document.get("offload", {}), OffloadSection)
     peers = _peer_sections(findings, document.get("peer", {}))
-    _cross_check(findings, node, timers, peers, today)
+    _cross_check(findings, node, timers, telemetry, health, peers, today)
     folder = real.parent
     _check_runtime_folder(findings, real, node)
     identity = _identity(findings, folder, node)
     card = identity.card() if identity else None
     network_key = _key(findings, folder, ("node", "network_key_file"), node.network_key_file)
+    headers = _text_secret(findings, folder, ("telemetry", "headers_file"), telemetry.headers_file)
+    token = _text_secret(findings, folder, ("health", "token_file"), health.token_file)
     resolved = tuple(_peer(findings, folder, name, peer) for name, peer in peers.items())
     ids = [(peer.name, peer.id) for peer in resolved if peer is not None]
     checks.check_identities(findings, ids, card.peer_id if card else None)
@@ -92,11 +100,16 @@ def parse(source: str, path: Path, *, today: datetime.date | None = None) -> Nod
         peers=tuple(peer for peer in resolved if peer is not None),
         timers=timers,
         log=log,
+        redact=redact,
+        telemetry=telemetry,
+        health=health,
         security=security,
         offload=offload,
         identity=identity,
         card=card,
         network_key=network_key,
+        telemetry_headers=headers,
+        health_token=token,
     )
 
 
@@ -108,11 +121,15 @@ def _cross_check(
     findings: Findings,
     node: NodeSection,
     timers: TimersSection,
+    telemetry: TelemetrySection,
+    health: HealthSection,
     peers: dict[str, PeerSection],
     today: datetime.date,
 ) -> None:
     checks.check_node(findings, node)
     checks.check_timers(findings, timers)
+    checks.check_telemetry(findings, telemetry)
+    checks.check_health(findings, health)
     for name, peer in peers.items():
         checks.check_peer(findings, name, peer, node, today)
     checks.check_overlaps(findings, peers)
@@ -257,6 +274,21 @@ def _key(findings: Findings, folder: Path, loc: Loc, name: str | None) -> Secret
     except ConfigError as error:
         findings.take(loc, error)
         return None
+
+
+def _text_secret(findings: Findings, folder: Path, loc: Loc, name: str | None) -> Secret | None:
+    """The content of a file of mode 0600, without white space around it."""
+    if name is None:
+        return None
+    try:
+        content = files.read(folder / name, private=True).strip()
+    except ConfigError as error:
+        findings.take(loc, error)
+        return None
+    if not content or not content.isascii():
+        findings.add(Reason.CONFIG_FILE, loc, f"{folder / name} is empty or not ASCII")
+        return None
+    return Secret(content)
 
 
 def read_card(folder: Path, value: str) -> Card:

@@ -17,6 +17,10 @@ CARD_SUFFIX = ".pqcard"
 SOCKET_NAME = "control.sock"
 PID_NAME = "pid"
 LOG_NAME = "pqvpn.log"
+SPOOL_FOLDER = "spool"  # in the state folder
+LOG_FOLDER = "log"  # in the state folder
+PSEUDONYM_KEY_NAME = "pseudonym.key"  # in the state folder
+HEALTH_NAME = "health.sock"
 SOCKET_PATH_LIMIT = 107  # sun_path holds 108 bytes with its final zero (unix(7))
 
 
@@ -45,14 +49,49 @@ def runtime_folder(config: Path, runtime_dir: str | None = None) -> Path:
     return real.parent / "run" / name
 
 
+def state_folder(config: Path, state_dir: str | None = None) -> Path:
+    """The folder of what outlives the node (spool, log files, last known state) for the configuration at `config`.
+
+    `state_dir` is `[node] state_dir`, relative to the configuration's folder. Without it: `/var/lib/pqvpn/<h>` as root,
+    `$XDG_STATE_HOME/pqvpn/<h>` or `~/.local/state/pqvpn/<h>` for others, and `state/<h>` beside the configuration
+    where there is neither; h as in `runtime_folder`.
+    """
+    real = Path(os.path.realpath(config))
+    if state_dir is not None:
+        return real.parent / state_dir
+    name = hashlib.sha256(os.fsencode(real)).hexdigest()[:12]
+    if os.geteuid() == 0:
+        place = Path("/var/lib")
+    else:
+        given = os.environ.get("XDG_STATE_HOME", "")
+        place = Path(given) if os.path.isabs(given) else Path.home() / ".local" / "state"
+    if os.access(place, os.W_OK) or (os.geteuid() != 0 and os.access(Path.home(), os.W_OK)):
+        return place / "pqvpn" / name
+    return real.parent / "state" / name
+
+
 def runtime_folder_of(config: Path) -> Path:
     """`runtime_folder` with `[node] runtime_dir` as the file has it; the file may be missing or broken otherwise."""
+    return runtime_folder(config, _node_setting(config, "runtime_dir"))
+
+
+def state_folder_of(config: Path) -> Path:
+    """`state_folder` with `[node] state_dir` as the file has it; the file may be missing or broken otherwise."""
+    return state_folder(config, _node_setting(config, "state_dir"))
+
+
+def _node_setting(config: Path, name: str) -> str | None:
     try:
         node = tomllib.loads(config.read_text(encoding="utf-8")).get("node")
     except (OSError, ValueError, RecursionError):
         node = None
-    chosen = node.get("runtime_dir") if isinstance(node, dict) else None
-    return runtime_folder(config, chosen if isinstance(chosen, str) and "\0" not in chosen else None)
+    chosen = node.get(name) if isinstance(node, dict) else None
+    return chosen if isinstance(chosen, str) and "\0" not in chosen else None
+
+
+def health_socket(runtime: Path) -> Path:
+    """The unix socket of the health and metrics endpoint in a runtime folder."""
+    return runtime / HEALTH_NAME
 
 
 def control_socket(runtime: Path) -> Path:

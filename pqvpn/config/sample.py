@@ -17,6 +17,7 @@ addresses = [{addresses}]      # of this machine inside the VPN
 # private_key = "identity.key"     # relative paths start at this file's folder
 # network_key_file = "network.key" # secret of the whole mesh: openssl rand -base64 32
 # runtime_dir = "/run/pqvpn/{name}"
+# state_dir = "/var/lib/pqvpn/{name}"
 
 # One section a peer. `pqvpn peer add` writes them:
 #
@@ -33,7 +34,35 @@ addresses = [{addresses}]      # of this machine inside the VPN
 
 [log]
 # level = "info"                   # debug, info, warning, error
-# format = "json"                  # json, text
+# format = "json"                  # json, text: what goes to stderr
+# file = true                      # JSON lines in the state folder, rotated and compressed
+# rotate_size = "16MiB"
+# rotate_age = "1d"
+# keep_size = "128MiB"             # all files together
+
+[redact]
+# addresses = "pseudonym"          # pseudonym, mask, keep: in everything that is recorded or sent
+
+[telemetry]
+# enabled = true                   # records for `pqvpn diag`, on this disk only unless there is an endpoint
+# endpoint = "https://otel.example.net:4318"
+# protocol = "http/protobuf"       # http/protobuf, grpc
+# headers_file = "otlp.headers"    # lines "name: value", mode 0600: tokens
+# ca_file = "collector-ca.pem"     # certificate_file, key_file: our own, where the collector asks for one
+# compression = "gzip"             # gzip, none
+# timeout = "10s"
+# insecure = false                 # true: plain http to another host is acceptable
+# sample = 1.0                     # share of connection attempts that are traced
+# spool_size = "64MiB"             # on disk at most; the oldest records go first
+# spool_age = "7d"
+# flush_interval = "1s"
+# metrics_interval = "15s"
+
+[health]
+# interval = "2s"
+# listen = "127.0.0.1:9464"        # besides the unix socket; elsewhere than on loopback with a token
+# token_file = "health.token"      # mode 0600: openssl rand -base64 32
+# disk_free = "64MiB"              # less is told
 
 [security]
 # on_crypto_failure = "closed"     # no key, no packet

@@ -28,7 +28,10 @@ from pqvpn.config.fields import (
     Port,
     Switch,
     duration,
+    parse_share,
+    parse_url,
     schedule,
+    size,
 )
 from pqvpn.crypto.secret import Secret
 from pqvpn.identity.card import Card
@@ -58,6 +61,7 @@ class NodeSection(Section):
     private_key: PathText = paths.IDENTITY_NAME
     network_key_file: PathText | None = None
     runtime_dir: PathText | None = None
+    state_dir: PathText | None = None
 
 
 class PeerSection(Section):
@@ -122,11 +126,68 @@ class TimersSection(Section):
     degraded_warning: Interval = 60.0
 
 
-class LogSection(Section):
-    """[log]: what the node writes to stderr."""
+def _bytes(smallest: int, largest: int) -> PlainValidator:
+    return PlainValidator(size(smallest, largest))
 
-    level: Literal["debug", "info", "warning", "error"] = "info"
+
+_KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
+Level = Literal["debug", "info", "warning", "error"]
+Retention = Annotated[float, _seconds(60.0, 366 * 86400.0)]
+
+
+class LogSection(Section):
+    """[log]: `level` and `format` of stderr; `file` writes JSON lines to the state folder, rotated and compressed.
+
+    A file is rotated at `rotate_size` bytes or after `rotate_age` seconds; all of them together take `keep_size`.
+    """
+
+    level: Level = "info"
     format: Literal["json", "text"] = "json"
+    file: bool = True
+    rotate_size: Annotated[int, _bytes(16 * _KIB, _GIB)] = 16 * _MIB
+    rotate_age: Retention = 86400.0
+    keep_size: Annotated[int, _bytes(64 * _KIB, 64 * _GIB)] = 128 * _MIB
+
+
+class RedactSection(Section):
+    """[redact]: how addresses stand in what is recorded, exported or bundled."""
+
+    addresses: Literal["pseudonym", "mask", "keep"] = "pseudonym"
+
+
+class TelemetrySection(Section):
+    """[telemetry]: records on disk, and where they are sent. `endpoint` None: nothing leaves this host.
+
+    Sizes in bytes, times in seconds. `headers_file` (0600) holds lines `name: value`, tokens for instance.
+    """
+
+    enabled: bool = True
+    endpoint: Annotated[str, PlainValidator(parse_url)] | None = None
+    protocol: Literal["http/protobuf", "grpc"] = "http/protobuf"
+    headers_file: PathText | None = None
+    ca_file: PathText | None = None
+    certificate_file: PathText | None = None
+    key_file: PathText | None = None
+    compression: Literal["gzip", "none"] = "gzip"
+    timeout: Short = 10.0
+    insecure: bool = False
+    sample: Annotated[float, PlainValidator(parse_share)] = 1.0
+    spool_size: Annotated[int, _bytes(_MIB, 64 * _GIB)] = 64 * _MIB
+    spool_age: Retention = 7 * 86400.0
+    flush_interval: Short = 1.0
+    metrics_interval: Interval = 15.0
+
+
+class HealthSection(Section):
+    """[health]: the checks, and where they are told besides the unix socket (`listen`: a TCP endpoint).
+
+    Anywhere but on loopback `listen` needs `token_file` (0600), whose content clients send as a bearer token.
+    """
+
+    listen: EndpointField | None = None
+    token_file: PathText | None = None
+    interval: Short = 2.0
+    disk_free: Annotated[int, _bytes(0, 1024 * _GIB)] = 64 * _MIB
 
 
 class SecuritySection(Section):
@@ -149,10 +210,13 @@ SECTIONS: dict[str, type[Section]] = {
     "node": NodeSection,
     "timers": TimersSection,
     "log": LogSection,
+    "redact": RedactSection,
+    "telemetry": TelemetrySection,
+    "health": HealthSection,
     "security": SecuritySection,
     "offload": OffloadSection,
 }
-RESERVED = ("restart", "health", "breakers", "telemetry", "crash_reports")  # may stand there, empty
+RESERVED = ("restart", "breakers", "crash_reports")  # may stand there, empty
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,11 +244,16 @@ class NodeConfig:
     peers: tuple[Peer, ...]
     timers: TimersSection
     log: LogSection
+    redact: RedactSection
+    telemetry: TelemetrySection
+    health: HealthSection
     security: SecuritySection
     offload: OffloadSection
     identity: IdentityKey
     card: Card
     network_key: Secret | None
+    telemetry_headers: Secret | None = None  # the content of telemetry.headers_file
+    health_token: Secret | None = None  # the content of health.token_file, stripped
 
     @property
     def folder(self) -> Path:
@@ -195,3 +264,8 @@ class NodeConfig:
     def runtime_folder(self) -> Path:
         """The folder of control socket and pid file."""
         return paths.runtime_folder(self.path, self.node.runtime_dir)
+
+    @property
+    def state_folder(self) -> Path:
+        """The folder of what outlives the node: spool, log, last known state, the key of pseudonyms."""
+        return paths.state_folder(self.path, self.node.state_dir)

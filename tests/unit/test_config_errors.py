@@ -93,7 +93,38 @@ TABLE: list[tuple[str, Callable[[Path], None], Reason, str, str]] = [
     (NODE + peer(more="degraded_until = 2027-01-31"), nothing, Reason.CONFIG_VALUE, "peer.beta.degraded_until (line 7)", ""),
     (NODE + "mtu = 1279", nothing, Reason.CONFIG_MTU, "node.mtu (line 4)", "1280 to 2040"),
     (NODE + "mtu = 2041", nothing, Reason.CONFIG_MTU, "node.mtu (line 4)", "1280 to 2040"),
-    (NODE + '[telemetry]\nendpoint = "x"', nothing, Reason.CONFIG_NOT_YET, "telemetry.endpoint (line 5)", "this version"),
+    (
+        NODE + '[telemetry]\nendpoint = "x"', nothing, Reason.CONFIG_VALUE, "telemetry.endpoint (line 5)",
+        "not a URL",
+    ),
+    (
+        NODE + '[telemetry]\nendpoint = "https://u:p@c.example:4318"', nothing, Reason.CONFIG_VALUE, "telemetry.endpoint (line 5)",
+        "a user",
+    ),
+    (
+        NODE + '[telemetry]\nendpoint = "http://c.example:4318"', nothing, Reason.CONFIG_TELEMETRY_PLAIN, "telemetry.endpoint (line 5)",
+        "unencrypted",
+    ),
+    (
+        NODE + '[telemetry]\nca_file = "x.pem"', nothing, Reason.CONFIG_VALUE, "telemetry.ca_file (line 5)",
+        "without endpoint",
+    ),
+    (
+        NODE + '[telemetry]\nspool_size = "1KiB"', nothing, Reason.CONFIG_VALUE, "telemetry.spool_size (line 5)",
+        "outside",
+    ),
+    (
+        NODE + '[telemetry]\nsample = 2', nothing, Reason.CONFIG_VALUE, "telemetry.sample (line 5)",
+        "share",
+    ),
+    (
+        NODE + '[health]\nlisten = "192.0.2.1:9464"', nothing, Reason.CONFIG_HEALTH_OPEN, "health.listen (line 5)",
+        "loopback",
+    ),
+    (
+        NODE + '[redact]\naddresses = "show"', nothing, Reason.CONFIG_VALUE, "redact.addresses (line 5)",
+        "",
+    ),
     (NODE + "[restart]\ndelay = 1", nothing, Reason.CONFIG_NOT_YET, "restart.delay (line 5)", "this version"),
     (NODE + "[crash_reports]\non = 1", nothing, Reason.CONFIG_NOT_YET, "crash_reports.on (line 5)", ""),
     (NODE + peer(more='keepalive = "0s"'), nothing, Reason.CONFIG_KEEPALIVE, "peer.beta.keepalive (line 7)", "1s to 1h"),
@@ -208,7 +239,7 @@ def test_all_at_once(folder: Path) -> None:
         (Reason.CONFIG_KEY_ZERO, "peer.beta.psk_file (line 9)"),
         (Reason.CONFIG_PEER_DUPLICATE, "peer.gamma.card (line 11)"),
         (Reason.CONFIG_ENDPOINT_OWN, "peer.gamma.endpoint (line 13)"),
-        (Reason.CONFIG_NOT_YET, "health.x (line 15)"),
+        (Reason.CONFIG_UNKNOWN_KEY, "health.x (line 15)"),
     ]
 
 
@@ -227,7 +258,7 @@ def test_sample_loads_with_defaults(folder: Path) -> None:
 def test_what_the_sample_comments_out_loads_too(folder: Path) -> None:
     (folder / "peers").mkdir()
     (folder / "peers" / "beta.pqcard").write_text(text.card_to_file(BETA.card()))
-    for name in ("network.key", "beta.psk"):
+    for name in ("network.key", "beta.psk", "otlp.headers", "health.token"):
         (folder / name).write_bytes(GOOD)
         (folder / name).chmod(0o600)
     lines = sample.render(name="alpha", listen=1, interface="tun9", addresses=("10.7.0.1/24",)).splitlines()

@@ -44,6 +44,7 @@ def test_a_fact_is_one_line_with_its_fields(lines: Lines) -> None:
     assert found == {
         "level": "info", "component": "control", "message": "handshake.completed", "peer": "beta", "session_id": "ab" * 16,
         "role": "initiator", "suite": "X-Wing, AES-256-GCM", "endpoint": "192.0.2.1:7", "seconds": 0.125,
+        "policy": "full",
     }  # fmt: skip
 
 
@@ -94,7 +95,7 @@ def test_text_is_short_and_without_colour(lines: Lines) -> None:
     (line,) = lines()
     time, rest = line.split(" ", 1)
     assert len(time) == len("12:34:56.789")
-    assert rest.split() == ["info", "control", "node.stopped", "cause=SIGTERM"]
+    assert rest.split() == ["info", "control", "node.stopped", "cause=SIGTERM", "seconds=0.0"]
 
 
 def test_other_libraries_are_heard_only_when_they_warn(lines: Lines) -> None:

@@ -1,0 +1,1 @@
+"""The observer: the process that turns facts into signals, health and the last known state."""
