@@ -237,6 +237,11 @@ class Reason(Enum):
         "the peer's endpoint is this node's own address",
         "give the address at which the other machine is reached",
     )  # fmt: skip
+    CONFIG_ENDPOINT_INSIDE = (
+        "config.endpoint_inside_tunnel", Action.SHUTDOWN, Who.OPERATOR, os.EX_CONFIG,
+        "the peer's endpoint would be reached through its own tunnel",
+        "give an address outside of the networks that are routed into the tunnel, or take the endpoint out of them",
+    )  # fmt: skip
     CONFIG_PEER_SELF = (
         "config.peer_is_self", Action.SHUTDOWN, Who.OPERATOR, os.EX_CONFIG,
         "the peer's card is this node's own",

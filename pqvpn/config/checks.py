@@ -108,6 +108,41 @@ def is_of_this_host(ip: IPAddress) -> bool:
         return False
 
 
+def check_endpoints(findings: Findings, node: NodeSection, peers: Mapping[str, PeerSection]) -> None:
+    """Endpoints that only the tunnel itself would lead to.
+
+    Our datagrams' mark takes them around a route of length 0 and around no other: a datagram to an endpoint inside the
+    peer's own allowed IPs would come back to us as a packet for that peer. Likewise when it goes through another peer whose
+    own endpoint leads back. Whether the host has a better route is not asked: it may be gone tomorrow.
+    """
+    for name, peer in peers.items():
+        ip = peer.endpoint.ip if peer.endpoint is not None else None
+        if ip is None or any(address.ip == ip for address in node.addresses):  # that one has a reason of its own
+            continue
+        own = next((a.network for a in node.addresses if a.network.prefixlen and ip in a.network), None)
+        way = [f"node.addresses has {own}"] if own is not None else _way_back(peers, name)
+        if way:
+            findings.add(Reason.CONFIG_ENDPOINT_INSIDE, ("peer", name, "endpoint"), f"{ip}: {', '.join(way)}")
+
+
+def _way_back(peers: Mapping[str, PeerSection], start: str) -> list[str]:
+    """The networks over which a datagram to the endpoint of `start` comes back to it; empty when it does not."""
+    name, way, seen = start, list[str](), set[str]()
+    while name not in seen:
+        seen.add(name)
+        endpoint = peers[name].endpoint
+        if endpoint is None or endpoint.ip is None:
+            return []
+        taken = next(
+            ((other, n) for other, p in peers.items() for n in p.allowed_ips if n.prefixlen and endpoint.ip in n), None
+        )
+        if taken is None:
+            return []
+        name = taken[0]
+        way.append(f"peer.{name}.allowed_ips has {taken[1]}")
+    return way if name == start else []
+
+
 class _Claim(NamedTuple):
     network: IPNetwork
     peer: str

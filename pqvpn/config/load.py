@@ -133,6 +133,7 @@ def _cross_check(
     for name, peer in peers.items():
         checks.check_peer(findings, name, peer, node, today)
     checks.check_overlaps(findings, peers)
+    checks.check_endpoints(findings, node, peers)
 
 
 # -- sections ---------------------------------------------------------------------------------------------------

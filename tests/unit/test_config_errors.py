@@ -147,6 +147,18 @@ TABLE: list[tuple[str, Callable[[Path], None], Reason, str, str]] = [
         NODE + peer(more='endpoint = "[::1]:51820"'), nothing,
         Reason.CONFIG_ENDPOINT_OWN, "peer.beta.endpoint (line 7)", "listens",
     ),
+    (
+        NODE + peer(allowed="10.8.0.0/16", more='endpoint = "10.8.0.2:9"'), nothing,
+        Reason.CONFIG_ENDPOINT_INSIDE, "peer.beta.endpoint (line 7)", "peer.beta.allowed_ips has 10.8.0.0/16",
+    ),
+    (
+        NODE + peer(allowed="fd08::/16", more='endpoint = "[fd08::2]:9"'), nothing,
+        Reason.CONFIG_ENDPOINT_INSIDE, "peer.beta.endpoint (line 7)", "fd08::/16",
+    ),
+    (
+        NODE + peer(more='endpoint = "10.7.0.9:9"'), nothing,
+        Reason.CONFIG_ENDPOINT_INSIDE, "peer.beta.endpoint (line 7)", "node.addresses has 10.7.0.0/24",
+    ),
     (NODE + peer("self"), nothing, Reason.CONFIG_PEER_SELF, "peer.self.card (line 5)", ""),
     (
         NODE + peer() + peer("again", "10.7.0.3", card="beta"), nothing,
@@ -241,6 +253,35 @@ def test_all_at_once(folder: Path) -> None:
         (Reason.CONFIG_ENDPOINT_OWN, "peer.gamma.endpoint (line 13)"),
         (Reason.CONFIG_UNKNOWN_KEY, "health.x (line 15)"),
     ]
+
+
+def test_peers_that_are_reached_through_each_other(folder: Path) -> None:
+    met = errors(
+        folder,
+        NODE
+        + peer(allowed="10.8.0.0/16", more='endpoint = "10.9.0.1:9"')
+        + peer("gamma", allowed="10.9.0.0/16", more='endpoint = "10.8.0.1:9"'),
+    )
+    assert [(reason, place) for reason, place, _, _ in met] == [
+        (Reason.CONFIG_ENDPOINT_INSIDE, "peer.beta.endpoint (line 7)"),
+        (Reason.CONFIG_ENDPOINT_INSIDE, "peer.gamma.endpoint (line 11)"),
+    ]
+    assert met[0][2] == "10.9.0.1: peer.gamma.allowed_ips has 10.9.0.0/16, peer.beta.allowed_ips has 10.8.0.0/16"
+
+
+def test_endpoints_that_the_mark_or_another_peer_leads_to(folder: Path) -> None:
+    """A default route is no loop, and a tunnel in a tunnel is a choice."""
+    path = folder / "pqvpn.toml"
+    for beta, gamma in (
+        (peer(allowed="0.0.0.0/0", more='endpoint = "192.0.2.1:9"'), ""),
+        (peer(allowed="10.8.0.0/16", more='endpoint = "10.9.0.1:9"'), peer("gamma", "10.9.0.0/16")),
+        (
+            peer(allowed="10.8.0.0/16", more='endpoint = "10.9.0.1:9"'),
+            peer("gamma", "10.9.0.0/16", 'endpoint = "192.0.2.1:9"'),
+        ),
+    ):
+        path.write_text(NODE + beta + gamma)
+        assert load.load(path, today=TODAY).peers
 
 
 def test_sample_loads_with_defaults(folder: Path) -> None:
