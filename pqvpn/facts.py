@@ -389,6 +389,56 @@ class ChildStarted(Fact):
 
 
 @dataclass(frozen=True, slots=True)
+class BreakerChanged(Fact):
+    """A circuit breaker changed its state. `state`, `before`: closed, open, half_open. `key`: the peer, server or
+    operation it guards. `cause`: rate, consecutive, waited, probe_failed, probes_passed, operator, reset.
+    """
+
+    event = "breaker.changed"
+    area = "resilience"
+    level = "warning"
+    breaker: str
+    key: str
+    state: str
+    before: str
+    cause: str
+    reason: Reason | None = None
+    peer: str = ""
+    attempt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryWaiting(Fact):
+    """An operation failed and is tried again after `seconds`. `number` counts its tries from 1."""
+
+    event = "retry.waiting"
+    area = "resilience"
+    level = "debug"
+    operation: str
+    key: str
+    number: int
+    seconds: float
+    reason: Reason | None = None
+    peer: str = ""
+    attempt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryEnded(Fact):
+    """A retried operation ended. `outcome`: recovered, gave_up, good_news (the wait was cut short)."""
+
+    event = "retry.ended"
+    area = "resilience"
+    operation: str
+    key: str
+    number: int
+    outcome: str
+    reason: Reason | None = None
+    peer: str = ""
+    attempt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ClockJumped(Fact):
     """The wall clock moved against CLOCK_BOOTTIME by `seconds`. No key depends on it; only record times do."""
 
@@ -500,7 +550,8 @@ FACTS: dict[str, type[Fact]] = {
         HandshakeStarted, HandshakeSent, CookieReceived, AnswerVerified, AnswerRefused, HandshakeCompleted,
         HandshakeFailed, HandshakeRefused, FragmentsLost, SessionEnded, PeerStateChanged, Roamed, PathValidated,
         PathMtuChanged, IcmpReceived, InnerRefused, Resolved, ResolveFailed, Problem, ConfigurationLoaded,
-        ConfigurationApplied, ConfigurationRefused, NodeStarted, NodeStopped, ChildEnded, ChildStarted, ClockJumped,
+        ConfigurationApplied, ConfigurationRefused, NodeStarted, NodeStopped, ChildEnded, ChildStarted, BreakerChanged,
+        RetryWaiting, RetryEnded, ClockJumped,
         HealthChanged, LevelChanged, LogLine, NodeObserved, PeerObserved, InterfaceObserved, CryptoChecked,
     )
 }  # fmt: skip
