@@ -40,12 +40,15 @@ class FirstAuthenticated(_Event, frozen=True):
 
 
 class Roamed(_Event, frozen=True):
-    """The highest counter came from another address; the lane already sends there, within 3x `received` bytes."""
+    """The highest counter came from another address; the lane already sends there, within its part of the `allowed` bytes.
+
+    See `protocol.unvalidated`: three times what came from there, less answers.
+    """
 
     slot: int
     source: Address
     local: bytes | None  # our IP that got it
-    received: int
+    allowed: int  # bytes
 
 
 class ControlFrame(_Event, frozen=True):

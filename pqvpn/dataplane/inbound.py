@@ -32,6 +32,7 @@ from pqvpn.dataplane.joining import Columns, join
 from pqvpn.dataplane.sessions import Session, SocketAddress, local_ip
 from pqvpn.dataplane.state import Lane
 from pqvpn.drops import DropReason
+from pqvpn.protocol.unvalidated import divide, earned
 from pqvpn.wire.address import Address
 from pqvpn.wire.transport import (
     GSO_NONE,
@@ -48,7 +49,6 @@ from pqvpn.wire.transport import (
 )
 
 RECEIVES: Final = 8  # receptions before other work gets its turn
-AMPLIFICATION: Final = 3  # bytes to an unvalidated address for each one from there
 MAX_DATAGRAM: Final = OVERHEAD + MAX_DATA
 _MTU_PROBE: Final = 0x04
 _SOL_UDP: Final = 17
@@ -313,9 +313,9 @@ class Inbound:
         words[base + _LAST_RECEIVED_ANY] = self._lane.now_ns
         if source != session.to:
             if newest:
-                self._roam(session, source, pktinfo, size)
+                self._roam(session, source, pktinfo, earned(count, size))
         elif session.budget is not None:
-            session.budget += AMPLIFICATION * size
+            session.budget += earned(count, size)
         if not session.seen:
             session.seen = True
             self._lane.tell(FirstAuthenticated(session.slot))
@@ -366,12 +366,12 @@ class Inbound:
             self._open(columns, session, at + i, 1, first + i, own, tos, source, pktinfo)
         return count
 
-    def _roam(self, session: Session, source: SocketAddress, pktinfo: bytes, received: int) -> None:
-        """The newest packet came from another address: answer there, within the limit for unvalidated addresses."""
+    def _roam(self, session: Session, source: SocketAddress, pktinfo: bytes, allowed: int) -> None:
+        """The newest packet came from another address: answer there, within this lane's part of the `allowed` bytes."""
         address = Address.from_socket(source)
         local = local_ip(pktinfo)
-        session.move(address, local, AMPLIFICATION * received)
-        self._lane.tell(Roamed(session.slot, address, local, received))
+        session.move(address, local, divide(allowed)[0] // session.install.lanes)
+        self._lane.tell(Roamed(session.slot, address, local, allowed))
 
     # -- delivering
 

@@ -134,6 +134,12 @@ class Session:
         self.to = socket_address(endpoint, self.ipv6)
         self.ancillaries.clear()
 
+    def move_as_told(self, endpoint: Address, source: bytes | None, budget: int | None) -> None:
+        """As `move`, by control. A lane that went there by itself has its budget already, and perhaps spent it."""
+        if budget is not None and self.budget is not None and endpoint == self.endpoint:
+            budget = self.budget
+        self.move(endpoint, source, budget)
+
     def ancillary(self, segment: int, ecn: int) -> Ancillary:
         """Control messages for datagrams of `segment` bytes (0: just one) with these ECN bits; kept for the next time."""
         key = segment << 2 | ecn

@@ -149,7 +149,7 @@ class Worker:
             case SetEndpoint():
                 session = lane.sessions.get(command.slot)
                 if session is not None:
-                    session.move(command.endpoint, command.source, command.budget)
+                    session.move_as_told(command.endpoint, command.source, command.budget)
             case EraseSession():
                 lane.erase(command.slot)
             case SendFrame():

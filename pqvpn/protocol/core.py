@@ -131,14 +131,14 @@ class Core:
             frames.receive(*held, body, source, local, self._context.timers, now)
         )
 
-    def roamed(self, slot: int, source: Address, local: bytes | None, received: int, now: float) -> list[Effect]:
-        """A lane: the highest counter came from another address, `received` bytes so far."""
+    def roamed(self, slot: int, source: Address, local: bytes | None, allowed: int, now: float) -> list[Effect]:
+        """A lane: the highest counter came from another address; `allowed` bytes may go there before it answers."""
         effects = self._handshakes.heard(slot, now)
         held = self._live.get(slot)
         if held is None:
             return self._done(effects)
         peer, live = held
-        moved = live.path.roamed(source, local, received, now)
+        moved = live.path.roamed(source, local, allowed, now)
         if any(isinstance(effect, SendFrame) for effect in moved):
             session_id = live.session.session_id.hex()
             moved.append(Tell(Roamed(peer.settings.name, session_id, str(source), validated=False)))

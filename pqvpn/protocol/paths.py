@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from pqvpn.protocol.effects import KIND_CONTROL, Effect, MoveEndpoint, SendFrame
 from pqvpn.protocol.limits import TokenBucket
 from pqvpn.protocol.settings import Timers
+from pqvpn.protocol.unvalidated import divide
 from pqvpn.wire.address import Address
 from pqvpn.wire.control import NONCE_SIZE, PathChallenge, PathResponse
 
 RESPONSES_A_SECOND = 10.0
 CHALLENGES_A_SECOND = 10.0
 PROBES_A_SECOND, PROBE_BURST = 40.0, 64.0  # acknowledged: a search sends up to 17 at once, three times
-UNVALIDATED_FACTOR = 3
 REPEATS = (1.0 / 3, 2.0 / 3)  # of the validation time: a lost challenge is repeated with its nonce
 SMOOTHING = 0.125  # of a new round trip, as in RFC 6298
 
@@ -29,6 +29,7 @@ class _Challenge:
     source: bytes | None
     sent_at: float
     roaming: bool
+    allowed: int = 0  # repeats
     repeats: int = 0
 
 
@@ -47,8 +48,8 @@ class Path:
     _probes: TokenBucket = field(default_factory=lambda: TokenBucket(PROBES_A_SECOND, PROBE_BURST, 0.0))
     _challenges: TokenBucket = field(default_factory=lambda: _bucket(CHALLENGES_A_SECOND))
 
-    def roamed(self, to: Address, source: bytes | None, received: int, now: float) -> list[Effect]:
-        """The highest counter came from `to`: go there within the budget and challenge it."""
+    def roamed(self, to: Address, source: bytes | None, allowed: int, now: float) -> list[Effect]:
+        """The highest counter came from `to`: go there and challenge it, within the `allowed` bytes."""
         waiting = self._challenge
         if to == self.endpoint:
             if waiting is not None and waiting.roaming:
@@ -58,8 +59,9 @@ class Path:
             return []
         if not self._challenges.take(now):
             return [MoveEndpoint(self.slot, self.endpoint, self.source, None)]
-        self._challenge = _Challenge(self.random(NONCE_SIZE), to, source, now, roaming=True)
-        return [MoveEndpoint(self.slot, to, source, UNVALIDATED_FACTOR * received), self._send(self._challenge)]
+        budget, repeats = divide(allowed)
+        self._challenge = _Challenge(self.random(NONCE_SIZE), to, source, now, roaming=True, allowed=repeats)
+        return [MoveEndpoint(self.slot, to, source, budget), self._send(self._challenge)]
 
     def measure(self, timers: Timers, now: float) -> list[Effect]:
         """Challenge the endpoint in use, to learn the round trip, unless a challenge is out or the last is fresh."""
@@ -113,7 +115,7 @@ class Path:
         return float("inf") if self._challenge is None else self._next(self._challenge, timers)
 
     def _next(self, waiting: _Challenge, timers: Timers) -> float:
-        if waiting.roaming and waiting.repeats < len(REPEATS):
+        if waiting.roaming and waiting.repeats < waiting.allowed:
             return waiting.sent_at + REPEATS[waiting.repeats] * timers.path_validation
         return waiting.sent_at + timers.path_validation
 

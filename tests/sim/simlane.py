@@ -15,6 +15,7 @@ from pqvpn.crypto.secret import Secret
 from pqvpn.drops import DropReason
 from pqvpn.protocol.effects import Activity, Install, MoveEndpoint, SendFrame, Session
 from pqvpn.protocol.replay import ReplayWindow
+from pqvpn.protocol.unvalidated import divide, earned
 from pqvpn.wire.address import Address
 from pqvpn.wire.transport import (
     CONTROL_META,
@@ -107,8 +108,10 @@ class Lanes:
             raise InvariantBroken("the session in use was erased without another being selected")
 
     def move(self, effect: MoveEndpoint) -> None:
-        held = self.held[effect.slot]
-        held.endpoint, held.source, held.budget = effect.to, effect.source, effect.budget
+        held, budget = self.held[effect.slot], effect.budget
+        if budget is not None and held.budget is not None and held.endpoint == effect.to:
+            budget = held.budget
+        held.endpoint, held.source, held.budget = effect.to, effect.source, budget
 
     def frame(self, effect: SendFrame, now: float) -> None:
         held = self.held.get(effect.slot)
@@ -198,8 +201,9 @@ class Lanes:
             held.spoke = True
             self.node.first_authenticated(s.slot)
         if s.slot in self.held and newest and source != held.endpoint:
-            held.endpoint, held.source, held.budget = source, local, 3 * len(packet)
-            self.node.roamed(s.slot, source, local, len(packet))
+            allowed = earned(1, len(packet))
+            held.endpoint, held.source, held.budget = source, local, divide(allowed)[0]
+            self.node.roamed(s.slot, source, local, allowed)
         data = plain[META_SIZE:]
         if meta.kind is Kind.IP:
             held.times["data_received"] = now
@@ -220,7 +224,7 @@ class Upcalls:
 
     def want_session(self, peer_id: bytes) -> None: ...
     def first_authenticated(self, slot: int) -> None: ...
-    def roamed(self, slot: int, source: Address, local: bytes | None, received: int) -> None: ...
+    def roamed(self, slot: int, source: Address, local: bytes | None, allowed: int) -> None: ...
     def control_frame(self, slot: int, body: bytes, source: Address, local: bytes | None) -> None: ...
     def delivered(self, peer_id: bytes, data: bytes) -> None: ...
     def pick_lane(self, lanes: int) -> int: ...

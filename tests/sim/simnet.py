@@ -299,8 +299,8 @@ class Node(Upcalls):
     def first_authenticated(self, slot: int) -> None:
         self.do(self.core.first_authenticated(slot, self.world.now))
 
-    def roamed(self, slot: int, source: Address, local: bytes | None, received: int) -> None:
-        self.do(self.core.roamed(slot, source, local, received, self.world.now))
+    def roamed(self, slot: int, source: Address, local: bytes | None, allowed: int) -> None:
+        self.do(self.core.roamed(slot, source, local, allowed, self.world.now))
 
     def control_frame(self, slot: int, body: bytes, source: Address, local: bytes | None) -> None:
         self.do(self.core.control_frame(slot, body, source, local, self.world.now))

@@ -3,7 +3,7 @@
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import dataplane_rig as rig
 
@@ -12,6 +12,9 @@ from pqvpn.dataplane.counters import Counters
 from pqvpn.dataplane.events import Offloads
 from pqvpn.dataplane.links import parse_datagrams
 from pqvpn.host.udp import open_group
+from pqvpn.protocol.effects import MoveEndpoint, SendFrame
+from pqvpn.protocol.paths import Path
+from pqvpn.protocol.settings import Timers
 from pqvpn.wire.address import Address
 
 
@@ -115,6 +118,52 @@ def test_lanes_merged_into_one_burst_come_apart() -> None:
         for lane in right:
             assert sum(len(rig.segments(f)) for f in lane.written()) == 3
         assert not right[0].drops()
+
+
+def test_all_lanes_together_send_three_times_what_came_from_an_address_not_validated() -> None:
+    """Also when the lane that noticed spent its part before control said anything."""
+    with (
+        node(0, 2) as left,
+        node(1, 2) as right,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as away,
+    ):
+        agree(left, right, 2)
+        away.bind(("127.0.0.1", 0))
+        away.settimeout(1)
+        left[1].out(rig.udp(bytes(1300)))
+        packet = right[1].worker.lane.udp.recv(65536)
+        away.sendto(packet, ("127.0.0.1", right[0].port))
+
+        def blast(*lanes: rig.Side) -> None:
+            for i in range(60 * len(lanes)):
+                lanes[i % len(lanes)].out(rig.udp(bytes([i]) * 120))  # one by one: a burst is refused whole
+
+        path, now = Path(0, Address(b"\x7f\0\0\1", left[0].port), None, bytes), 10.0
+        assert sum(len(lane.come()) for lane in right) == 1
+        (moved,) = [e for lane in right for e in lane.events() if isinstance(e, events.Roamed)]
+        blast(right[1])
+        effects = path.roamed(moved.source, moved.local, moved.allowed, now)
+        while True:
+            for effect in effects:
+                if isinstance(effect, MoveEndpoint):
+                    part = None if effect.budget is None else effect.budget // 2  # as `control.lanes` divides it
+                    for lane in right:
+                        lane.do(commands.SetEndpoint(0, effect.to, effect.source, part))
+                else:
+                    assert isinstance(effect, SendFrame)
+                    right[0].do(commands.SendFrame(0, effect.kind, effect.body, 0, effect.to, effect.source))
+            now = path.deadline(Timers())
+            if now > 12.9:
+                break
+            blast(*right)
+            effects = path.tick(Timers(), now)
+        away.setblocking(False)
+        sizes = []
+        with suppress(BlockingIOError):
+            while True:
+                sizes.append(len(away.recv(65536)))
+        assert sizes.count(64) == 3  # challenges
+        assert 2 * len(packet) < sum(sizes) <= 3 * len(packet)
 
 
 def test_a_lane_that_nobody_has_is_a_drop() -> None:

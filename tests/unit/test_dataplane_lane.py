@@ -10,6 +10,7 @@ import pytest
 from pqvpn.dataplane import commands, events
 from pqvpn.dataplane.counters import Counters
 from pqvpn.dataplane.events import Offloads
+from pqvpn.protocol.unvalidated import divide, earned
 from pqvpn.wire.address import Address
 from pqvpn.wire.transport import HEADER
 
@@ -282,11 +283,13 @@ def test_roaming_moves_at_once_with_a_budget() -> None:
         b.events()
         deliver(b, newest, source=away)
         address = Address(b"\x7f\0\0\1", 9)
-        assert b.events() == [events.Roamed(0, address, None, len(newest))]
+        allowed = earned(1, len(newest))
+        assert b.events() == [events.Roamed(0, address, None, allowed)]
         session = b.worker.lane.sessions[0]
-        assert (session.to, session.budget) == (away, 3 * len(newest))
-        b.out(rig.udp(bytes(300)))
-        b.out(rig.udp(bytes(300)))
+        assert (session.to, session.budget) == (away, divide(allowed)[0])
+        b.out(rig.udp(bytes(150)))
+        b.do(commands.SetEndpoint(0, address, None, divide(allowed)[0]))  # control, behind the event
+        b.out(rig.udp(bytes(150)))
         assert b.drops() == {"AMPLIFICATION": 1}
         b.do(commands.SetEndpoint(0, Address(b"\x7f\0\0\1", a.port), None))
         b.out(rig.udp(bytes(300)))

@@ -2,9 +2,12 @@
 
 import itertools
 
+import pytest
+
 from pqvpn.protocol.effects import KIND_CONTROL, MoveEndpoint, SendFrame
 from pqvpn.protocol.paths import Path
 from pqvpn.protocol.settings import Timers
+from pqvpn.protocol.unvalidated import CONTROL_PACKET, earned
 from pqvpn.wire.address import Address
 
 OLD, NEW, OTHER = (Address(bytes([192, 0, 2, n]), 1) for n in (1, 2, 3))
@@ -22,10 +25,10 @@ def nonce_of(effects: list[object]) -> bytes:
     return frame.body[1:]
 
 
-def test_moves_within_three_times_what_came_and_stays_after_the_answer() -> None:
+def test_moves_within_what_is_allowed_and_stays_after_the_answer() -> None:
     p = path()
-    effects = p.roamed(NEW, None, 100, 10.0)
-    assert effects[0] == MoveEndpoint(7, NEW, None, 300)
+    effects = p.roamed(NEW, None, 300, 10.0)
+    assert effects[0] == MoveEndpoint(7, NEW, None, 300 - 64)
     assert effects[1].to == NEW
     assert p.endpoint == OLD
     moved, after = p.responded(nonce_of(effects), NEW, 10.1)
@@ -48,13 +51,26 @@ def test_an_answer_from_elsewhere_or_with_another_nonce_counts_for_nothing() -> 
 
 def test_falls_back_after_three_seconds_having_repeated_the_challenge_twice() -> None:
     p = path()
-    nonce = nonce_of(p.roamed(NEW, None, 100, 10.0))
+    nonce = nonce_of(p.roamed(NEW, None, 1000, 10.0))
     seen = []
     while (at := p.deadline(T)) < float("inf"):
         seen.append((round(at - 10.0, 3), p.tick(T, at)))
     assert [t for t, _ in seen] == [1.0, 2.0, 3.0]
     assert nonce_of(seen[0][1]) == nonce_of(seen[1][1]) == nonce
     assert seen[2][1] == [MoveEndpoint(7, OLD, b"src!", None)]
+
+
+@pytest.mark.parametrize("size", [48, 64, 100, 150, 200, 1472])
+def test_data_challenge_repeats_and_an_answer_are_at_most_three_times_what_came(size: int) -> None:
+    p = path()
+    move, challenge = p.roamed(NEW, None, earned(1, size), 10.0)
+    assert isinstance(move, MoveEndpoint)
+    frames = [challenge]
+    while (at := p.deadline(T)) < 13.0:
+        frames += p.tick(T, at)
+    assert at == 13.0
+    assert move.budget is not None
+    assert move.budget + CONTROL_PACKET * (len(frames) + 1) <= max(3 * size, 2 * CONTROL_PACKET)
 
 
 def test_one_challenge_outstanding_the_newest_address_wins() -> None:
