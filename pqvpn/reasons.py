@@ -139,6 +139,11 @@ class Reason(Enum):
         "the node cannot do what was asked",
         "read the detail",
     )
+    BREAKER_OPEN = (
+        "resilience.breaker_open", Action.FALLBACK, Who.NOBODY, os.EX_TEMPFAIL,
+        "too many failures in a row: the operation is not tried for a while",
+        "see why it fails; it is tried again by itself, or at once: pqvpn breaker reset NAME",
+    )  # fmt: skip
     INTERNAL = (
         "node.internal", Action.RETRY, Who.US, os.EX_SOFTWARE,
         "an unexpected error; the part it happened in was abandoned",
