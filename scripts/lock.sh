@@ -19,3 +19,9 @@ compile() {
 compile "${@}" --output-file requirements/runtime.txt
 compile "${@}" --extra dev --constraint requirements/runtime.txt --output-file requirements/dev.txt
 compile "${@}" --extra dev --extra fuzz --constraint requirements/dev.txt --output-file requirements/fuzz.txt
+
+# The crash server of the tests lives in an environment of its own: it brings Django, and its licence (PolyForm Shield)
+# keeps it a test tool.
+"$tools/bin/pip-compile" --quiet --no-config --generate-hashes --strip-extras --allow-unsafe --no-header \
+  --annotation-style=line --no-emit-index-url --no-emit-find-links --no-emit-trusted-host "$@" \
+  --output-file requirements/bugsink.txt - <<<'bugsink>=2.6'
