@@ -21,6 +21,7 @@ from pqvpn.dataplane.counters import Total
 from pqvpn.dataplane.engine import MAX_BURST, WIRE_EXTRA, Bound, Places
 from pqvpn.dataplane.events import KeysWorn
 from pqvpn.dataplane.inner import OK, check_meta, complete_checksum, ecn_of
+from pqvpn.dataplane.ipfragments import fragments
 from pqvpn.dataplane.routes import NO_PEER
 from pqvpn.dataplane.segments import VNET as VNET_HEADER
 from pqvpn.dataplane.segments import Shape, Template
@@ -80,6 +81,7 @@ class Outbound:
         self._csums = words[(PACKET - 4) // 4 :: STRIDE // 4]
         self._targets = words[(PACKET + 16) // 4 :: STRIDE // 4]
         self._lengths: list[int] = []  # of the packets in the slots
+        self._pieces: list[bytes] = []  # frames that a packet was cut to, for when the slots are empty again
         # super-packets
         self._big = bytearray(PACKET + 65536 * 2)
         self._big_view = memoryview(self._big)
@@ -164,6 +166,7 @@ class Outbound:
     def abandon(self) -> None:
         """Forget a burst that an internal error interrupted."""
         self._lengths.clear()
+        self._pieces.clear()
         self._expected = self._clean = None
         self._bound.key = self._run_bound.key = None
 
@@ -317,6 +320,10 @@ class Outbound:
         if group is not None:
             self._seal_group(group, start, total, high, ecn)
         lengths.clear()
+        if self._pieces:
+            pieces, self._pieces = self._pieces, []
+            for piece in pieces:
+                self.inject(piece, handed=False)
 
     def _one(self) -> bool:
         """The packet that came alone: the same in fewer steps, since its sender waits. False: it is not that simple."""
@@ -357,9 +364,21 @@ class Outbound:
             self._lane.drop(DropReason.NOT_IP)
         elif session is None:
             self._elsewhere(number, bytes(self._view[base + VNET : end]))
-        else:
+        elif not self._fragmented(i, limit):
             self._lane.drop(DropReason.TOO_BIG)
             self._too_big(bytes(self._view[base + PACKET : end]), limit)
+
+    def _fragmented(self, i: int, limit: int) -> bool:
+        """Cut the packet in slot `i` to pieces that fit, if its sender lets routers do so."""
+        slots, at, length = self._slots, i * STRIDE + PACKET, self._lengths[i]
+        if slots[at] >> 4 != 4 or slots[at + 6] & 0x40:
+            return False
+        flags, _, _, _, start, offset = VNET_HEADER.unpack_from(slots, i * STRIDE + VNET)
+        if flags & 1:
+            complete_checksum(slots, at, length, start, offset)
+        pieces = fragments(bytes(self._view[at : at + length]), limit)
+        self._pieces += [bytes(VNET_SIZE) + piece for piece in pieces]
+        return bool(pieces)
 
     def _places_for(self, length: int) -> Places:
         places = self._places.get(length)

@@ -31,7 +31,7 @@ from lab.traffic import ping, transfer
 pytestmark = pytest.mark.netns
 
 QUICK = {"timers": {"mtu_probe_timeout": "300ms", "mtu_confirm_interval": "500ms", "rtt_interval": "500ms"}}
-IP_MTU, IP_MTU_DISCOVER, PMTUDISC_DO = 14, 10, 2
+IP_MTU, IP_MTU_DISCOVER, PMTUDISC_DO, PMTUDISC_OMIT = 14, 10, 2, 5
 
 
 def outer_packets(frames: list[bytes]) -> list[bytes]:
@@ -68,6 +68,24 @@ def test_datagrams_that_are_too_big_are_answered_with_the_size_that_fits(narrow:
         if asking.getsockopt(socket.IPPROTO_IP, IP_MTU) > fits:  # else the kernel learnt it before
             asking.send(bytes(1300))
         wait_for("the kernel to learn it", lambda: asking.getsockopt(socket.IPPROTO_IP, IP_MTU) == fits)
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_packets_that_routers_may_cut_are_cut(narrow: Pair, back: bool) -> None:
+    """Without DF the sender hears of no size, for instance somebody behind this node (RFC 791)."""
+    sender, receiver = reversed(narrow.nodes) if back else narrow.nodes
+    before = [node.drops().get("too_big", 0) for node in narrow.nodes]
+    with (
+        receiver.namespace.socket(socket.AF_INET, socket.SOCK_DGRAM) as far,
+        sender.namespace.socket(socket.AF_INET, socket.SOCK_DGRAM) as near,
+    ):
+        far.bind((receiver.address, 5602 + back))
+        far.settimeout(5)
+        near.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_OMIT)
+        for size in (1000, 1212 - 28, 1300, 1404, 4000, 9000):
+            near.sendto(content(size), (receiver.address, 5602 + back))
+            assert far.recv(65536) == content(size)
+    assert [node.drops().get("too_big", 0) for node in narrow.nodes] == before
 
 
 def test_small_ipv6_packets_cross_a_path_of_1280_bytes(narrow: Pair) -> None:

@@ -195,6 +195,30 @@ def test_too_big_for_the_path_tells_the_mtu() -> None:
         assert len(arrive(b)) == 1
 
 
+@pytest.mark.parametrize("vnet", [True, False])
+def test_what_routers_may_cut_is_cut_to_the_paths_size(vnet: bool) -> None:
+    """RFC 791: the sender left DF clear, so it hears of no size; what goes before and after it is as ever."""
+    with rig.pair(Offloads(vnet=vnet, tun_tso=vnet, tun_uso=vnet)) as (a, b):
+        a.do(commands.SetPathMtu(1, 1208))
+        payload = os.urandom(1372)
+        a.out(
+            rig.udp(b"before", partial=vnet),
+            rig.udp(payload, partial=vnet, frag=0, ident=7),
+            rig.udp(payload, partial=vnet, frag=0, ident=8),
+            rig.udp(b"after", partial=vnet),
+        )
+        assert a.drops() == {}
+        assert a.written() == []
+        packets = arrive(b)
+        pieces = {i: [bytearray(p) for p in packets if p[4:6] == bytes((0, i))] for i in (7, 8)}
+        assert sum(p[28:] in (b"before", b"after") for p in packets) == 2
+        for found in pieces.values():
+            assert [len(p) for p in found] == [1204, 1400 - 1184]
+            body = b"".join(p[20:] for p in found)
+            assert body[8:] == payload
+            assert rig.checksum(struct.pack(">H", rig.pseudo(*rig.addresses(False), 17, len(body))) + body) == 0
+
+
 def datagrams(side: rig.Side) -> list[bytes]:
     """What lies in a side's socket, taken away."""
     found = []
