@@ -389,6 +389,34 @@ class ChildStarted(Fact):
 
 
 @dataclass(frozen=True, slots=True)
+class Crashed(Fact):
+    """Something ended that should not have: what a crash report is made of. Never an exception's text.
+
+    `kind`: exception, signal, killed, out_of_memory, hang, startup. `error`: the exception's type or the signal's name;
+    `chain`: the types of what caused it. `frames`: "pqvpn/control/process.py:88 in run", outermost first. `handled`:
+    the process went on without the part that failed.
+    """
+
+    event = "crash"
+    area = "process"
+    level = "error"
+    kind: str
+    process: str
+    reason: Reason
+    error: str
+    place: str = ""
+    frames: tuple[str, ...] = ()
+    chain: tuple[str, ...] = ()
+    thread: str = ""
+    pid: int = 0
+    handled: bool = False
+    count: int = 1
+    session_id: str = ""
+    peer: str = ""
+    attempt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class BreakerChanged(Fact):
     """A circuit breaker changed its state. `state`, `before`: closed, open, half_open. `key`: the peer, server or
     operation it guards. `cause`: rate, consecutive, waited, probe_failed, probes_passed, operator, reset.
@@ -550,7 +578,7 @@ FACTS: dict[str, type[Fact]] = {
         HandshakeStarted, HandshakeSent, CookieReceived, AnswerVerified, AnswerRefused, HandshakeCompleted,
         HandshakeFailed, HandshakeRefused, FragmentsLost, SessionEnded, PeerStateChanged, Roamed, PathValidated,
         PathMtuChanged, IcmpReceived, InnerRefused, Resolved, ResolveFailed, Problem, ConfigurationLoaded,
-        ConfigurationApplied, ConfigurationRefused, NodeStarted, NodeStopped, ChildEnded, ChildStarted, BreakerChanged,
+        ConfigurationApplied, ConfigurationRefused, NodeStarted, NodeStopped, ChildEnded, ChildStarted, Crashed, BreakerChanged,
         RetryWaiting, RetryEnded, ClockJumped,
         HealthChanged, LevelChanged, LogLine, NodeObserved, PeerObserved, InterfaceObserved, CryptoChecked,
     )
