@@ -257,10 +257,14 @@ class Outbound:
         """The largest inner packet that may leave."""
         return min(session.mtu, self._lane.peers[number].path_mtu)
 
-    def _limit6(self, number: int, session: Session) -> int:
-        """As `_limit` for IPv6, whose hosts may send 1280 bytes on any path and hear of nothing less (RFC 8200 section 5)."""
+    def _limit6(self, number: int, session: Session, length: int) -> int:
+        """As `_limit` for IPv6, whose hosts may send 1280 bytes on any path and hear of nothing less (RFC 8200 section 5).
+
+        What fits the path in one piece, `length` bytes, is not filled up past it. Where all lanes share one socket, its
+        options are not this one's to change.
+        """
         limit = self._limit(number, session)
-        if not self._lane.offloads.steering:  # one socket for all: its options are not this lane's to change
+        if length <= limit or not self._lane.offloads.steering:
             return limit
         return max(limit, min(session.mtu, IPV6_LEAST_MTU))
 
@@ -292,7 +296,7 @@ class Outbound:
                 last_target = -1
                 number = lane.routes.find6(*_U64_U64.unpack_from(self._slots, i * STRIDE + PACKET + 24))
                 session = self._session(number)
-                limit = 0 if session is None else self._limit6(number, session)
+                limit = 0 if session is None else self._limit6(number, session, length)
                 bits = byte1[i] >> 4 & 3
             else:
                 last_target, session, number = -1, None, -2
@@ -468,8 +472,9 @@ class Outbound:
         if session is None:
             self._elsewhere(number, bytes(frame) if frame is not None else self._gather(size))
             return
-        limit = (self._limit if big[PACKET] >> 4 == 4 else self._limit6)(number, session)
-        if template.header + template.segment > limit:
+        longest = template.header + template.segment
+        limit = self._limit(number, session) if big[PACKET] >> 4 == 4 else self._limit6(number, session, longest)
+        if longest > limit:
             lane.drop(DropReason.TOO_BIG, template.count)
             self._too_big(
                 bytes(frame[VNET_SIZE:1300]) if frame is not None else self._gather(size)[VNET_SIZE:1300], limit

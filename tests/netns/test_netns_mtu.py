@@ -39,6 +39,13 @@ def outer_packets(frames: list[bytes]) -> list[bytes]:
     return [frame[14:] for frame in frames if frame[12:14] == b"\x08\x00" and frame[23] == 17]
 
 
+def is_fragment(frame: bytes) -> bool:
+    """Whether an Ethernet frame carries a piece of an IP packet."""
+    if frame[12:14] == b"\x08\x00":
+        return bool(struct.unpack_from("!H", frame, 20)[0] & 0x3FFF)
+    return frame[12:14] == b"\x86\xdd" and frame[20] == socket.IPPROTO_FRAGMENT
+
+
 def forwarding(router: Namespace, rule: str) -> None:
     """What a router does to the packets that it forwards, until the table `passing` is deleted."""
     router.nft(f"table ip passing {{\nchain forwarded {{\ntype filter hook forward priority 0\n{rule}\n}}\n}}\n")
@@ -98,6 +105,22 @@ def test_every_ipv6_packet_of_1280_bytes_crosses(narrow: Pair) -> None:
     assert ping(narrow.a.namespace, INNER6[1], 2, payload=bytes(1280 - 48)).lost == 0
     check_tcp(narrow.a.namespace, narrow.b.namespace, INNER6[1], MIB)
     assert narrow.a.drops().get("udp_send", 0) == refused
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_ipv6_packets_around_the_paths_size_cross_and_those_that_fit_in_one_piece(narrow: Pair, back: bool) -> None:
+    sender, receiver, to = (narrow.b, narrow.a, INNER6[0]) if back else (narrow.a, narrow.b, INNER6[1])
+    fits = sender.peer(receiver.name)["path_mtu"]
+    for size in (fits - 17, fits - 1, fits, fits + 1, fits + 16, 1279, 1280):
+        with sender.namespace.capture(narrow.link.far if back else narrow.link.near) as seen:
+            assert ping(sender.namespace, to, 1, payload=bytes(size - 48)).lost == 0
+        assert any(map(is_fragment, seen.frames)) == (size > fits), size
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_tcp_over_ipv6_crosses_a_path_of_1280_bytes(narrow: Pair, back: bool) -> None:
+    sender, receiver, to = (narrow.b, narrow.a, INNER6[0]) if back else (narrow.a, narrow.b, INNER6[1])
+    check_tcp(sender.namespace, receiver.namespace, to, MIB)
 
 
 def test_the_handshakes_datagrams_are_short_enough_for_every_path(narrow: Pair) -> None:

@@ -7,7 +7,7 @@ import time
 import dataplane_rig as rig
 import pytest
 
-from pqvpn.dataplane import commands, events
+from pqvpn.dataplane import commands, events, outbound
 from pqvpn.dataplane.counters import Counters
 from pqvpn.dataplane.events import Offloads
 from pqvpn.protocol.unvalidated import divide, earned
@@ -193,6 +193,29 @@ def test_too_big_for_the_path_tells_the_mtu() -> None:
             ">I", 1300
         )
         assert len(arrive(b)) == 1
+
+
+@pytest.mark.parametrize("path", [1192, 1200, 1205, 1272, 1279])
+def test_only_ipv6_packets_that_do_not_fit_the_path_may_be_fragmented_outside(
+    path: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allowed: list[bool] = []
+    monkeypatch.setattr(outbound, "allow_fragments", lambda sock, ipv6, allow: allowed.append(allow))
+    with rig.pair() as (a, b):
+        a.do(commands.SetPathMtu(1, path))
+        for length in (*range(path - 17, path + 3), 1279, 1280, 1281):
+            allowed.clear()
+            a.out(rig.udp(bytes(length - 48), v6=True))
+            fits, may_go = length <= path, length <= 1280
+            assert allowed == ([] if fits or not may_go else [True, False]), length
+            assert len(sent := datagrams(b)) == may_go
+            assert all(len(datagram) <= path + 40 for datagram in sent if fits), length
+        # segments of super-packets likewise
+        for mss in (path - 60, path - 61, 1280 - 60):
+            allowed.clear()
+            a.out(rig.tcp(bytes(5 * mss - 1), mss, v6=True))
+            assert bool(allowed) == (mss + 60 > path), mss
+            assert len(datagrams(b)) == 5
 
 
 @pytest.mark.parametrize("vnet", [True, False])
