@@ -132,6 +132,24 @@ def test_the_handshakes_datagrams_are_short_enough_for_every_path(narrow: Pair) 
     assert max(map(len, seen.frames)) <= 1294
 
 
+def test_ends_with_different_defaults_use_the_smaller_and_tcp_fits_it_at_once() -> None:
+    """Only alpha knows an IPv6 address of the other: 1412 there, 1432 here. Only a datagram has to be told."""
+    with Lab() as lab:
+        pair = make_pair(lab, outer=OUTER6)
+        assert [node.status()["node"]["mtu"] for node in pair.nodes] == [1412, 1432]
+        for near, far in (INNER4, INNER6):
+            check_tcp(pair.a.namespace, pair.b.namespace, far, MIB)
+            check_tcp(pair.b.namespace, pair.a.namespace, near, MIB)
+        assert [node.peer(peer)["path_mtu"] for node, peer in ((pair.a, "beta"), (pair.b, "alpha"))] == [1412, 1412]
+        assert unexpected(pair.nodes) == {}
+        with pair.b.namespace.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+            asking.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_DO)
+            asking.connect((INNER4[0], 9))
+            asking.send(bytes(1432 - 28))
+            wait_for("the kernel to learn it", lambda: asking.getsockopt(socket.IPPROTO_IP, IP_MTU) == 1412)
+        assert unexpected(pair.nodes) == {"beta": {"too_big": 1}}
+
+
 @pytest.fixture(scope="module")
 def routed() -> Iterator[tuple[Pair, Namespace]]:
     """Two nodes with a router between that says nothing when a packet is too big."""
