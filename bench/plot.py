@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-_WIDTH, _LEFT, _RIGHT, _ROW, _TOP = 860, 230, 90, 44, 64
+_WIDTH, _LEFT, _RIGHT, _ROW, _TOP = 860, 180, 150, 44, 64
 _DECADES = (0.2, 5.0)
 _MET, _MISSED, _NONE = "#2e7d32", "#c62828", "#757575"
 
@@ -24,7 +24,8 @@ def _text(x: float, y: float, text: str, more: str = "") -> str:
 def _row(y: float, figure: dict[str, Any], ratios: Sequence[float], bar: dict[str, Any]) -> list[str]:
     middle = statistics.median(ratios)
     colour = {True: _MET, False: _MISSED}.get(bar["met"], _NONE)
-    limit = _x(float(bar["bar"].split()[1].rstrip("x")))
+    wanted = bar["bar"].rsplit(" ", 1)[0]
+    limit = _x(float(wanted.split()[1].rstrip("x")))
     start, end = sorted((_x(1.0), _x(middle)))
     dots = [f'<circle cx="{_x(each):.1f}" cy="{y:.1f}" r="3" fill="#0008"/>' for each in ratios]
     return [
@@ -33,6 +34,7 @@ def _row(y: float, figure: dict[str, Any], ratios: Sequence[float], bar: dict[st
         f'<path d="M{limit:.1f} {y - 15:.1f}v30" stroke="{colour}" stroke-width="2" stroke-dasharray="4 2"/>',
         *dots,
         _text(_WIDTH - _RIGHT + 12, y + 4, f"{middle:.2f}x", 'font-weight="bold"'),
+        _text(_WIDTH - _RIGHT + 66, y + 4, f"bar {wanted}", f'fill="{colour}"'),
     ]
 
 
@@ -53,7 +55,7 @@ def draw(summary: Sequence[dict[str, Any]], subject: str, reference: str) -> str
         + _text(_x(tick), _TOP - 14, f"{tick:g}x", 'text-anchor="middle" fill="#666"')
         for tick in (0.25, 0.5, 1, 2, 4)
     ]
-    title = f"{subject} as a multiple of {reference}: median of paired rounds (dots: rounds; dashed: bar)"
+    title = f"{subject} as a multiple of {reference}: median of paired rounds (dots: rounds; dashed: bar, green when met)"
     return "\n".join(
         (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height:.0f}"'

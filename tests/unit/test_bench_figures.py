@@ -49,6 +49,7 @@ def test_drawing_is_xml_with_a_row_for_each_measured_ratio() -> None:
     texts = [element.text for element in ET.fromstring(drawing).iter("{http://www.w3.org/2000/svg}text")]
     assert "one TCP flow" in texts
     assert "1.45x" in texts
+    assert {"bar ≥ 1x", "bar ≤ 1x"} <= set(texts)  # which way is better
     assert "8 TCP flows" not in texts
 
 
