@@ -95,6 +95,26 @@ class Reason(Enum):
         "no session is needed: nothing was sent to the peer lately",
         "send something; the handshake begins with the first packet",
     )  # fmt: skip
+    PORT_CLOSED = (
+        "network.port_closed", Action.RETRY, Who.PEER, os.EX_TEMPFAIL,
+        "the peer's machine answers, but nothing listens on its UDP port",
+        "start the peer's node (pqvpn up there), or correct the port of its endpoint here",
+    )  # fmt: skip
+    UNREACHABLE = (
+        "network.unreachable", Action.RETRY, Who.PEER, os.EX_TEMPFAIL,
+        "the network says that the peer's address cannot be reached",
+        "check that the peer's machine is on and its endpoint is right, then routes and firewalls on the way",
+    )  # fmt: skip
+    FRAGMENTS_LOST = (
+        "network.fragments_lost", Action.RETRY, Who.OPERATOR, os.EX_TEMPFAIL,
+        "only a part of each handshake message arrives",
+        "look for a firewall or NAT on the way that drops larger or rapid UDP datagrams (1072 bytes, two or three in a row)",
+    )  # fmt: skip
+    PATH_MTU = (
+        "network.path_mtu", Action.FALLBACK, Who.OPERATOR, os.EX_TEMPFAIL,
+        "the path to the peer carries only smaller packets than the interface allows",
+        "nothing must be done: packets are cut or refused to fit; set mtu under [node] to the size found to spare the search",
+    )  # fmt: skip
     # -- tun and host ----------------------------------------------------------------------------------------
     NO_TUN = (
         "tun.unavailable", Action.SHUTDOWN, Who.HOST, os.EX_OSFILE,
@@ -116,6 +136,26 @@ class Reason(Enum):
         "the kernel refused an operation on interface, address or route",
         "read the detail; another program may manage the same interface, address or route",
     )  # fmt: skip
+    TUN_GONE = (
+        "tun.gone", Action.RETRY, Who.OPERATOR, os.EX_OSERR,
+        "the tunnel's interface does not exist any more: something deleted it",
+        "restart the node: pqvpn down, then pqvpn up; find out what removes interfaces on this machine",
+    )  # fmt: skip
+    TUN_DOWN = (
+        "tun.down", Action.RETRY, Who.OPERATOR, os.EX_OSERR,
+        "the tunnel's interface is switched off, or addresses or routes are missing from it",
+        "restart the node: pqvpn down, then pqvpn up; keep other programs from managing its interface",
+    )  # fmt: skip
+    ADDRESS_CONFLICT = (
+        "tun.address_conflict", Action.RETRY, Who.OPERATOR, os.EX_OSERR,
+        "another interface of this machine has the tunnel's address or routes its networks elsewhere",
+        "give the tunnel addresses of its own, or remove them from the other interface",
+    )  # fmt: skip
+    CLOCK_JUMPED = (
+        "host.clock_jumped", Action.FALLBACK, Who.NOBODY, os.EX_TEMPFAIL,
+        "the wall clock jumped; no key, session or handshake depends on it, only the times of records",
+        "look for the cause of connection trouble elsewhere; for right times in records, see to time synchronisation",
+    )  # fmt: skip
     ALREADY_RUNNING = (
         "node.already_running", Action.SHUTDOWN, Who.OPERATOR, os.EX_CONFIG,
         "a node with this configuration already runs",
@@ -130,6 +170,21 @@ class Reason(Enum):
         "node.child_died", Action.RETRY, Who.US, os.EX_SOFTWARE,
         "a process of the node ended unexpectedly and was replaced",
         "nothing now; if it repeats, report it with the log",
+    )  # fmt: skip
+    CHILD_RESTARTING = (
+        "node.child_restarting", Action.RETRY, Who.US, os.EX_SOFTWARE,
+        "a process of the node ends again and again",
+        "free memory if the kernel killed it; else report it with: pqvpn diag bundle",
+    )  # fmt: skip
+    NOT_REPORTING = (
+        "node.not_reporting", Action.RETRY, Who.US, os.EX_SOFTWARE,
+        "the node runs, but its control process does not answer: it hangs or is stopped",
+        "packets go on until the keys expire; restart the node (pqvpn down, then pqvpn up) and report it with: pqvpn diag bundle",
+    )  # fmt: skip
+    KILLED = (
+        "node.killed", Action.RETRY, Who.OPERATOR, os.EX_SOFTWARE,
+        "the node does not run, and it did not end on purpose: it was killed, or the machine went down",
+        "start it: pqvpn up; look for the killer in the kernel's log (dmesg: out of memory)",
     )  # fmt: skip
     REQUEST_REFUSED = (
         "node.request_refused",
@@ -180,6 +235,32 @@ class Reason(Enum):
         "handshake.policy", Action.RETRY, Who.OPERATOR, os.EX_TEMPFAIL,
         "the two sides are configured for different security policies",
         "make allow_degraded equal on both sides",
+    )  # fmt: skip
+    UNKNOWN_PEER = (
+        "handshake.unknown_peer", Action.RETRY, Who.OPERATOR, os.EX_TEMPFAIL,
+        "who calls from the peer's address has another identity than the card configured here",
+        "give this node the peer's present card: pqvpn card there, then pqvpn peer remove and add here, and pqvpn reload",
+    )  # fmt: skip
+    NETWORK_KEY = (
+        "handshake.network_key", Action.RETRY, Who.OPERATOR, os.EX_TEMPFAIL,
+        "the peer calls with another network key, or with an old card of this node",
+        "make network_key_file equal on both sides; if it is, give the peer this node's present card: pqvpn card",
+    )  # fmt: skip
+    PSK = (
+        "handshake.psk", Action.RETRY, Who.OPERATOR, os.EX_TEMPFAIL,
+        "the two sides have different pre-shared keys",
+        "copy one psk_file to both sides, or remove the setting on both, and reload",
+    )  # fmt: skip
+    VERSION = (
+        "handshake.version", Action.RETRY, Who.OPERATOR, os.EX_TEMPFAIL,
+        "the peer speaks another version of the protocol",
+        "upgrade the older side; pqvpn version tells",
+    )  # fmt: skip
+    # -- session ---------------------------------------------------------------------------------------------
+    ALLOWED_IPS = (
+        "session.allowed_ips", Action.DROP, Who.OPERATOR, os.EX_CONFIG,
+        "packets are dropped because allowed_ips of the two sides do not agree",
+        "make allowed_ips of the peer hold every inner address that it sends from, on both sides, and reload",
     )  # fmt: skip
     # -- configuration ---------------------------------------------------------------------------------------
     CONFIG_UNREADABLE = (
@@ -311,6 +392,57 @@ class Reason(Enum):
         "config.peer_exists", Action.SHUTDOWN, Who.OPERATOR, os.EX_USAGE,
         "a peer of that name is configured already",
         "choose another name, or remove that peer first: pqvpn peer remove NAME",
+    )  # fmt: skip
+    # -- telemetry -------------------------------------------------------------------------------------------
+    COLLECTOR_UNREACHABLE = (
+        "telemetry.collector_unreachable", Action.RETRY, Who.OPERATOR, os.EX_TEMPFAIL,
+        "the telemetry collector does not answer; records are kept on disk and sent later",
+        "check telemetry.endpoint and that the collector runs; nothing is lost while the spool has room",
+    )  # fmt: skip
+    COLLECTOR_REFUSED = (
+        "telemetry.collector_refused", Action.RETRY, Who.OPERATOR, os.EX_NOPERM,
+        "the telemetry collector refuses what it is sent",
+        "check the token in telemetry.headers_file and the path of telemetry.endpoint; read the detail",
+    )  # fmt: skip
+    COLLECTOR_TLS = (
+        "telemetry.collector_tls", Action.RETRY, Who.OPERATOR, os.EX_CONFIG,
+        "the telemetry collector's certificate does not verify, or it does not accept ours",
+        "check telemetry.ca_file, certificate_file and key_file, and the name in telemetry.endpoint",
+    )  # fmt: skip
+    COLLECTOR_ANSWER = (
+        "telemetry.collector_answer", Action.RETRY, Who.OPERATOR, os.EX_PROTOCOL,
+        "what answers at the telemetry endpoint does not speak OTLP",
+        "check telemetry.endpoint and telemetry.protocol: gRPC is usually port 4317, HTTP 4318",
+    )  # fmt: skip
+    DISK_FULL = (
+        "telemetry.disk_full", Action.FALLBACK, Who.HOST, os.EX_IOERR,
+        "the disk of the spool is full; the latest records are held in memory",
+        "free space on the file system of the state folder, or lower telemetry.spool_size",
+    )  # fmt: skip
+    SPOOL_UNWRITABLE = (
+        "telemetry.spool_unwritable", Action.FALLBACK, Who.HOST, os.EX_IOERR,
+        "the spool cannot be written; the latest records are held in memory",
+        "check the state folder: its owner, its permissions, a read-only or failing disk",
+    )  # fmt: skip
+    SPOOL_DAMAGED = (
+        "telemetry.spool_damaged", Action.DROP, Who.HOST, os.EX_DATAERR,
+        "parts of the spool are damaged and were passed over",
+        "check the disk; what is readable stays in use",
+    )  # fmt: skip
+    SPOOL_IN_USE = (
+        "telemetry.spool_in_use", Action.FALLBACK, Who.OPERATOR, os.EX_UNAVAILABLE,
+        "another process writes this spool",
+        "give each node a state folder of its own, or end the other process",
+    )  # fmt: skip
+    TELEMETRY_ENVIRONMENT = (
+        "telemetry.env_refused", Action.SHUTDOWN, Who.OPERATOR, os.EX_CONFIG,
+        "an environment variable asks for telemetry that cannot be given",
+        "unset the variable named, or correct it; settings belong into [telemetry]",
+    )  # fmt: skip
+    RECORDS_DROPPED = (
+        "telemetry.records_dropped", Action.DROP, Who.OPERATOR, os.EX_TEMPFAIL,
+        "telemetry records were lost",
+        "read the cause; raise telemetry.spool_size or spool_age when outages of the collector last longer",
     )  # fmt: skip
     # -- command line ----------------------------------------------------------------------------------------
     USAGE = (
