@@ -205,7 +205,7 @@ def make_node(
     node = Node(namespace, name, folder, addresses, listen)
     inner = [part for address in addresses for part in ("--address", address)]
     node.card = json.loads(node.cli("init", "--json", "--name", name, "--listen", str(listen), *inner).stdout)["line"]
-    node.set({"node": {"runtime_dir": str(folder / "run")}})
+    node.set({"node": {"runtime_dir": str(folder / "run"), "state_dir": str(folder / "state")}})
     if settings:
         node.set(settings)
     return node
