@@ -90,6 +90,11 @@ class Reason(Enum):
         "packets were sent but nothing authenticated came back",
         "a new handshake is under way; check the path if this lasts",
     )  # fmt: skip
+    SEND_REFUSED = (
+        "network.send_refused", Action.RETRY, Who.HOST, os.EX_OSERR,
+        "the kernel refuses the datagrams of the tunnel",
+        "check the host's addresses, routes and outgoing packet filters; status --drops counts them as udp_send",
+    )  # fmt: skip
     IDLE = (
         "network.idle", Action.RETRY, Who.NOBODY, os.EX_TEMPFAIL,
         "no session is needed: nothing was sent to the peer lately",
@@ -151,10 +156,35 @@ class Reason(Enum):
         "another interface of this machine has the tunnel's address or routes its networks elsewhere",
         "give the tunnel addresses of its own, or remove them from the other interface",
     )  # fmt: skip
+    TUN_STUCK = (
+        "tun.stuck", Action.RETRY, Who.US, os.EX_SOFTWARE,
+        "packets for the tunnel are not taken out of its interface: the lanes hang or are stopped",
+        "restart the node (pqvpn down, then pqvpn up) and report it with: pqvpn diag bundle",
+    )  # fmt: skip
     CLOCK_JUMPED = (
         "host.clock_jumped", Action.FALLBACK, Who.NOBODY, os.EX_TEMPFAIL,
         "the wall clock jumped; no key, session or handshake depends on it, only the times of records",
         "look for the cause of connection trouble elsewhere; for right times in records, see to time synchronisation",
+    )  # fmt: skip
+    DISK_LOW = (
+        "host.disk_low", Action.FALLBACK, Who.HOST, os.EX_IOERR,
+        "the file system of the state folder is nearly full",
+        "free space there, or move it with state_dir under [node]; the tunnel itself does not need it",
+    )  # fmt: skip
+    STATE_UNWRITABLE = (
+        "host.state_unwritable", Action.FALLBACK, Who.HOST, os.EX_IOERR,
+        "the state folder cannot be written; records are held in memory, the oldest are lost",
+        "check the folder named: its owner, its permissions, a full, read-only or failing disk",
+    )  # fmt: skip
+    DESCRIPTORS = (
+        "host.descriptors", Action.FALLBACK, Who.HOST, os.EX_OSERR,
+        "a process of the node has nearly all the descriptors that it may have",
+        "raise the limit (LimitNOFILE= of the unit, ulimit -n); if the number only grows, report it",
+    )  # fmt: skip
+    MEMORY = (
+        "host.memory", Action.FALLBACK, Who.US, os.EX_OSERR,
+        "a process of the node takes far more memory than it should",
+        "restart the node when convenient, and report it with: pqvpn diag bundle",
     )  # fmt: skip
     ALREADY_RUNNING = (
         "node.already_running", Action.SHUTDOWN, Who.OPERATOR, os.EX_CONFIG,
@@ -444,6 +474,11 @@ class Reason(Enum):
         "telemetry records were lost",
         "read the cause; raise telemetry.spool_size or spool_age when outages of the collector last longer",
     )  # fmt: skip
+    FACTS_LOST = (
+        "telemetry.facts_lost", Action.DROP, Who.NOBODY, os.EX_TEMPFAIL,
+        "the observer did not keep up, or stood still: what happened meanwhile is not recorded",
+        "see whether this machine has processor time left; the tunnel itself is not affected",
+    )  # fmt: skip
     # -- command line ----------------------------------------------------------------------------------------
     USAGE = (
         "cli.usage", Action.SHUTDOWN, Who.OPERATOR, os.EX_USAGE,
@@ -454,6 +489,16 @@ class Reason(Enum):
         "cli.control_unreachable", Action.SHUTDOWN, Who.OPERATOR, os.EX_UNAVAILABLE,
         "the node runs but its control socket does not answer",
         "wait a moment and repeat; if it lasts, read the node's log",
+    )  # fmt: skip
+    OBSERVER_UNREACHABLE = (
+        "cli.observer_unreachable", Action.SHUTDOWN, Who.OPERATOR, os.EX_UNAVAILABLE,
+        "the node runs, but its observer does not answer",
+        "wait a moment and repeat; the tunnel does not need it: pqvpn status asks the node itself",
+    )  # fmt: skip
+    TELEMETRY_OFF = (
+        "cli.telemetry_off", Action.SHUTDOWN, Who.OPERATOR, os.EX_UNAVAILABLE,
+        "telemetry is off in the configuration, and with it the health endpoint",
+        "set enabled = true under [telemetry] and restart the node, or ask: pqvpn status",
     )  # fmt: skip
     START_TIMEOUT = (
         "cli.start_timeout", Action.SHUTDOWN, Who.OPERATOR, os.EX_TEMPFAIL,
