@@ -31,6 +31,7 @@ class LiveSession:
     written: int = 0  # biscuits this node had written when the session was confirmed: tells older from crossing
     replaced_at: float | None = None  # another session sends since then
     worn: bool = False
+    validated: bool = False  # a path challenge was answered
     activity: Activity = field(default_factory=Activity)
     answered_at: float = 0.0  # the last keepalive we asked for
     owed_since: float | None = None  # data came in, nothing was sent since
@@ -58,7 +59,7 @@ class LiveSession:
             max(seen.received, before.received), max(seen.data_received, before.data_received),
             max(seen.sent, before.sent), max(seen.data_sent, before.data_sent),
         )  # fmt: skip
-        if now.received > before.received and now.received >= now.data_sent:
+        if now.received >= now.data_sent:  # also when `heard` knew it before the lanes' counters were read
             self.unanswered_since = None
         elif now.data_sent > before.data_sent and (now.received > before.received or self.unanswered_since is None):
             self.unanswered_since = now.data_sent
