@@ -56,6 +56,7 @@ class DropReason(IntEnum):
     RESPONSE_LIMIT = 39  # path responses or repeated acknowledgements over their rate
     HANDOVER = 40  # the lane that owns this packet could not take it
     INTERNAL = 41  # a burst abandoned after an internal error of the lane
+    VERSION = 42  # a handshake datagram of another protocol version
 
 
 DROP_COUNT = 64  # counters reserved in shared memory

@@ -139,11 +139,25 @@ class HandshakeFailed(Fact):
 
 
 @dataclass(frozen=True, slots=True)
+class HandshakeAbandoned(Fact):
+    """An attempt ended with neither a session nor a failure. `why`: peer_was_quicker (its own attempt made a session),
+    policy (another one is in force now), no_room, removed, shutdown.
+    """
+
+    event = "handshake.abandoned"
+    area = "handshake"
+    level = "debug"
+    peer: str
+    attempt: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class HandshakeRefused(Fact):
     """A handshake message was dropped that came from a configured peer's address or names a configured peer.
 
     Evidence, not proof: nothing acts on it, for anybody can send from anywhere. `count` since the last such record of
-    the same peer and drop (at most one in 10 s each). `named`: the sender says that it is this peer.
+    the same peer, drop and `named` (at most one in 10 s each). `named`: the sender says that it is this peer.
     """
 
     event = "handshake.refused"
@@ -576,8 +590,8 @@ FACTS: dict[str, type[Fact]] = {
     kind.event: kind
     for kind in (
         HandshakeStarted, HandshakeSent, CookieReceived, AnswerVerified, AnswerRefused, HandshakeCompleted,
-        HandshakeFailed, HandshakeRefused, FragmentsLost, SessionEnded, PeerStateChanged, Roamed, PathValidated,
-        PathMtuChanged, IcmpReceived, InnerRefused, Resolved, ResolveFailed, Problem, ConfigurationLoaded,
+        HandshakeFailed, HandshakeAbandoned, HandshakeRefused, FragmentsLost, SessionEnded, PeerStateChanged, Roamed,
+        PathValidated, PathMtuChanged, IcmpReceived, InnerRefused, Resolved, ResolveFailed, Problem, ConfigurationLoaded,
         ConfigurationApplied, ConfigurationRefused, NodeStarted, NodeStopped, ChildEnded, ChildStarted, Crashed, BreakerChanged,
         RetryWaiting, RetryEnded, ClockJumped,
         HealthChanged, LevelChanged, LogLine, NodeObserved, PeerObserved, InterfaceObserved, CryptoChecked,

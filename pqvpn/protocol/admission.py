@@ -61,6 +61,7 @@ class Admission:
         self._seen = SeenKeys(timers.epk_seen)
         self._used: dict[bytes, int] = {}  # highest biscuit number by peer; outlives the peer's configuration
         self._accepted: dict[bytes, _Accepted] = {}  # by digest, the last of each peer
+        self.named: bytes | None = None  # the configured peer that the last M1 or M3 says it is from
 
     def sizes(self) -> dict[str, int]:
         """How much is held about strangers: every entry is bounded."""
@@ -75,6 +76,8 @@ class Admission:
         self._biscuit_keys.tick(now)
         self._cookie_secrets.tick(now)
         self._expire(now)
+        if len(self._parts):
+            self._context.evidence.look_again(now + self._context.timers.reassembly)
 
     def under_load(self, now: float) -> bool:
         """Whether an M1 needs a cookie now."""
@@ -84,6 +87,7 @@ class Admission:
         self, fragment: Fragment, source: Address, local: bytes | None, now: float
     ) -> list[Effect] | DropReason:
         """A fragment of M1 or M1c, well-formed. An answer never has more bytes than what was received."""
+        self.named = None
         if fragment.msg is Msg.M1C:
             return DropReason.ENROLMENT_OFF
         if not self._context.can_shake_hands:
@@ -108,10 +112,16 @@ class Admission:
             self._cookie_mode.trigger(now)
         if isinstance(body, DropReason):
             return body
-        return [] if body is None else self._answer(fragment.index, body, source, local, now)
+        evidence = self._context.evidence
+        if body is None:
+            evidence.awaits(source, now, self._context.timers.reassembly)
+            return []
+        evidence.complete(source, now)
+        return self._answer(fragment.index, body, source, local, now)
 
     def receive_m3(self, fragment: Fragment, source: Address, now: float) -> M3Read | int | DropReason:
         """M3, well-formed. Returns what to install, or the slot to acknowledge once more."""
+        self.named = None
         if not datagrams.check_mac1(self._mac1_key, fragment):
             return DropReason.MAC1
         if not self._confirms.take(now):
@@ -127,6 +137,7 @@ class Admission:
         )  # fmt: skip
         if isinstance(read, DropReason):
             return read
+        self.named = read.peer_id if read.peer_id in self._context.peers else None
         if read.no <= self._used.get(read.peer_id, 0):
             return DropReason.STALE_HANDSHAKE
         remote = self._find(read.peer_id, now)
@@ -178,7 +189,7 @@ class Admission:
         if not self._seen.add(body[:EPK_SIZE], now) and self.under_load(now):
             return DropReason.STALE_HANDSHAKE
         context = self._context
-        m1 = responder.read_m1(context.local, sidi, body, lambda peer_id: self._find(peer_id, now))
+        m1 = responder.read_m1(context.local, sidi, body, lambda peer_id: self._look_up(peer_id, now))
         if isinstance(m1, DropReason):
             return m1
         params = responder.choose(m1.pay, context.limits)
@@ -194,5 +205,13 @@ class Admission:
         context.written += 1
         return [Transmit(datagram, source, local) for datagram in m2.datagrams]
 
+    def _look_up(self, peer_id: bytes, now: float) -> Remote | None:
+        remote = self._find(peer_id, now)
+        self.named = None if remote is None else peer_id
+        return remote
+
     def _expire(self, now: float) -> None:
-        self._context.drop(DropReason.REASSEMBLY_TIMEOUT, self._parts.expire(now))
+        lost = self._parts.expire(now)
+        if lost:
+            self._context.drop(DropReason.REASSEMBLY_TIMEOUT, len(lost))
+            self._context.evidence.incomplete(lost, now, self._context.timers.m1_fresh_after)

@@ -8,19 +8,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pqvpn.drops import DropReason
-from pqvpn.facts import HandshakeFailed, HandshakeStarted
+from pqvpn.facts import CookieReceived, HandshakeAbandoned, HandshakeFailed, HandshakeSent, HandshakeStarted
 from pqvpn.protocol import cookie, datagrams, initiator, keys
 from pqvpn.protocol.context import Context
-from pqvpn.protocol.effects import Effect, SelectForSending, Tell, Transmit
+from pqvpn.protocol.effects import Effect, SelectForSending, Tell, Transmit, Trigger
 from pqvpn.protocol.fragments import PER_ATTEMPT, Reassembler
 from pqvpn.protocol.parties import Remote
 from pqvpn.protocol.peer import Peer
+from pqvpn.protocol.sampling import sampled
 from pqvpn.reasons import Reason
 from pqvpn.wire.address import Address
 from pqvpn.wire.cookie import CookieReply
 from pqvpn.wire.handshake import Fragment
-from pqvpn.wire.offer import Pay
+from pqvpn.wire.offer import TRACE_SAMPLED, Pay
 
+TRACE_ID_SIZE = 16
 COOKIES = 16  # kept per peer: one per address of the responder
 
 RemoteOf = Callable[[Peer, float], Remote]
@@ -31,6 +33,7 @@ class Attempt:
     """One try to reach a peer. `m1` is out until an M2 verifies; then `m3` is, until a packet authenticates."""
 
     peer: Peer
+    trace_id: bytes  # its identifier in facts; told to a peer that is configured for it
     started: float
     gives_up: float
     turn: int = 0  # which of the peer's addresses
@@ -41,9 +44,17 @@ class Attempt:
     sent: int = 0  # transmissions of the current message
     since: float = 0.0  # the first of them
     fresh_at: float = 0.0
+    transmissions: int = 0  # as `sent`, with the extra one that a cookie causes
     resent_for_cookie: bool = False
+    cookie_told: bool = False  # of the current M1
     refused: DropReason | None = None  # why the last M2 was refused
+    drops: dict[DropReason, None] = field(default_factory=dict)  # of answers, each once
     parts: Reassembler = field(default_factory=lambda: Reassembler(3.0, PER_ATTEMPT, PER_ATTEMPT))
+
+    @property
+    def id(self) -> str:
+        """The trace id as facts have it."""
+        return self.trace_id.hex()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +82,7 @@ class Attempts:
         """The attempt to this peer, if one is under way."""
         return self._by_peer.get(peer_id)
 
-    def start(self, peer: Peer, now: float) -> list[Effect]:
+    def start(self, peer: Peer, now: float, trigger: Trigger) -> list[Effect]:
         """Begin, unless one is under way, no address is known or cryptography failed. Idempotent."""
         peer_id = peer.settings.peer_id
         if peer_id in self._by_peer:
@@ -80,22 +91,28 @@ class Attempts:
             peer.trouble = Reason.SELF_TEST_FAILED
             return []
         if not peer.targets():
-            peer.trouble, peer.wanted = Reason.NO_ENDPOINT, True
+            peer.trouble, peer.wanted = Reason.NO_ENDPOINT, peer.wanted or trigger
             return []
-        peer.wanted = False
-        attempt = Attempt(peer, now, now + self._context.timers.attempt_gives_up)
-        attempt.parts = Reassembler(self._context.timers.reassembly, PER_ATTEMPT, PER_ATTEMPT)
+        peer.wanted = None
+        attempt = Attempt(peer, self._context.random(TRACE_ID_SIZE), now, now + self._context.timers.attempt_gives_up)
+        attempt.parts = self._reassembler()
         self._by_peer[peer_id] = attempt
+        peer.attempt, peer.trigger = attempt.id, trigger.value
         effects = self._fresh(attempt, now)
-        if attempt.endpoint is not None:
-            effects.insert(0, Tell(HandshakeStarted(peer.settings.name, str(attempt.endpoint))))
-        return effects
+        started = HandshakeStarted(peer.settings.name, str(attempt.endpoint or ""), attempt.id, trigger.value)
+        return [Tell(started), *effects]
 
-    def cancel(self, peer_id: bytes) -> None:
-        """End an attempt without a word: it succeeded, or another session made it needless."""
+    def succeeded(self, peer_id: bytes) -> None:
+        """End the attempt to this peer: it has its session."""
         attempt = self._by_peer.pop(peer_id, None)
         if attempt is not None:
             self._forget_m1(attempt)
+
+    def abandon(self, peer_id: bytes, why: str) -> list[Effect]:
+        """End the attempt to this peer, if there is one, without success or failure; `why` is the fact's word."""
+        attempt = self._by_peer.get(peer_id)
+        self.succeeded(peer_id)
+        return [] if attempt is None else [Tell(HandshakeAbandoned(attempt.peer.settings.name, attempt.id, why))]
 
     def again(self, peer_id: bytes, now: float) -> list[Effect]:
         """The session of an M3 was never confirmed: a fresh M1, within the same attempt."""
@@ -112,15 +129,15 @@ class Attempts:
         effects: list[Effect] = []
         unconfirmed: list[Attempt] = []
         for attempt in list(self._by_peer.values()):
-            attempt.parts.expire(now)
+            self._expire_parts(attempt, now)
             if now < self._next(attempt):
                 continue
             if attempt.m3 is not None and now >= attempt.since + self._context.timers.m3_gives_up:
                 unconfirmed.append(attempt)
             elif attempt.m3 is not None:
-                effects += self._send(attempt, (attempt.m3,))
+                effects += self.send_m3(attempt)
             elif now >= attempt.gives_up:
-                effects += self._give_up(attempt)
+                effects += self._give_up(attempt, now)
             elif now >= attempt.fresh_at or attempt.m1 is None:
                 attempt.turn += 1
                 effects += self._fresh(attempt, now)
@@ -128,14 +145,18 @@ class Attempts:
                 effects += self._send_m1(attempt, now)
         return effects, unconfirmed
 
-    def receive_m2(self, fragment: Fragment, now: float) -> Completed | DropReason | None:
+    def at(self, index: int) -> Attempt | None:
+        """The attempt whose M1 is out with this index."""
+        return self._by_index.get(index)
+
+    def receive_m2(self, fragment: Fragment, source: Address, now: float) -> Completed | DropReason | None:
         """A fragment of M2. None while parts are missing; the first M2 that verifies completely wins."""
         attempt = self._by_index.get(fragment.index)
         if attempt is None or attempt.m1 is None or attempt.endpoint is None:
             return DropReason.NO_ATTEMPT
         if not datagrams.check_mac1(attempt.m1.m2_mac_key, fragment):
-            return DropReason.MAC1
-        attempt.parts.expire(now)
+            return self._refuse(attempt, DropReason.MAC1, source, now)
+        self._expire_parts(attempt, now)
         body = attempt.parts.add(
             fragment.msg_id.to_bytes(8, "little"), b"", False, fragment.msg, fragment.index,
             fragment.idx, fragment.count, fragment.chunk, now,
@@ -145,16 +166,17 @@ class Attempts:
         read = initiator.read_m2(self._context.local, attempt.m1, body)
         if isinstance(read, DropReason):
             attempt.refused = read
-            return read
-        written = initiator.write_m3(attempt.m1, read, self._context.randomness)
+            return self._refuse(attempt, read, source, now)
+        written = initiator.write_m3(attempt.m1, read, self._context.randomness, attempt.trace_id)
         sidi = attempt.m1.sidi
         del self._by_index[sidi]  # the index now is the session's
-        attempt.m1, attempt.m3, attempt.sent, attempt.since = None, written.datagram, 0, now
+        attempt.m1, attempt.m3, attempt.parts = None, written.datagram, self._reassembler()
+        attempt.sent, attempt.transmissions, attempt.since = 0, 0, now
         return Completed(attempt, read, written, sidi, attempt.endpoint)
 
     def send_m3(self, attempt: Attempt) -> list[Effect]:
         """M3 for the first time, once its session is installed."""
-        return [] if attempt.m3 is None else self._send(attempt, (attempt.m3,))
+        return [] if attempt.m3 is None else self._send(attempt, "m3", (attempt.m3,))
 
     def receive_cookie(self, reply: CookieReply, source: Address, now: float) -> list[Effect] | DropReason:
         """A cookie reply: keep it for its address; the first one of an attempt sends M1 again at once."""
@@ -167,38 +189,45 @@ class Attempts:
         peer_id = attempt.peer.settings.peer_id
         opened = cookie.read_reply(keys.cookie_key(self._context.local.network_key, peer_id), reply, m1.mac1)
         if isinstance(opened, DropReason):
+            attempt.drops[opened] = None
             return opened
         jar = self._cookies.setdefault(peer_id, {})
         jar.pop(source, None)
         while len(jar) >= COOKIES:
             del jar[next(iter(jar))]
         jar[source] = (opened, now + self._context.timers.cookie_kept)
+        effects: list[Effect] = []
+        if not attempt.cookie_told:
+            attempt.cookie_told = True
+            effects.append(Tell(CookieReceived(attempt.peer.settings.name, attempt.id, str(source))))
         if attempt.resent_for_cookie:
-            return []
+            return effects
         attempt.resent_for_cookie = True
-        return self._transmit(attempt, datagrams.with_mac2(m1.datagrams, opened))
+        return effects + self._transmit(attempt, "m1", datagrams.with_mac2(m1.datagrams, opened), cookie=True)
 
-    def forget(self, peer_id: bytes) -> None:
+    def forget(self, peer_id: bytes) -> list[Effect]:
         """The peer is no longer configured."""
-        self.cancel(peer_id)
         self._cookies.pop(peer_id, None)
+        return self.abandon(peer_id, "removed")
 
     def _fresh(self, attempt: Attempt, now: float) -> list[Effect]:
         """A new M1 to the next of the peer's addresses."""
         self._forget_m1(attempt)
         context, timers = self._context, self._context.timers
-        attempt.sent, attempt.since = 0, now
+        attempt.sent, attempt.transmissions, attempt.since, attempt.cookie_told = 0, 0, now, False
         attempt.fresh_at = now + timers.m1_fresh_after + context.fraction() * timers.m1_fresh_jitter
         targets = attempt.peer.targets()
         if not targets:
             return []
         attempt.endpoint = targets[attempt.turn % len(targets)]
         limits = context.limits
-        offer = Pay(limits.aeads, limits.lanes, limits.mtu, boot_id=context.settings.boot_id)
+        traced = attempt.peer.settings.trace and sampled(attempt.trace_id, context.settings.sample)
+        flags = TRACE_SAMPLED if traced else 0
+        offer = Pay(limits.aeads, limits.lanes, limits.mtu, boot_id=context.settings.boot_id, trace_flags=flags)
         remote = self._remote_of(attempt.peer, now)
         m1 = initiator.write_m1(context.local, remote, offer, context.randomness, context.indices)
         if isinstance(m1, DropReason):
-            attempt.refused = m1
+            attempt.refused, attempt.drops[m1] = m1, None
             return []
         attempt.m1 = m1
         context.indices.add(m1.sidi)
@@ -210,15 +239,20 @@ class Attempts:
             return []
         jar = self._cookies.get(attempt.peer.settings.peer_id, {})
         known, until = jar.get(attempt.endpoint, (None, 0.0))
-        return self._send(attempt, datagrams.with_mac2(attempt.m1.datagrams, known if now < until else None))
+        made = known if now < until else None
+        return self._send(attempt, "m1", datagrams.with_mac2(attempt.m1.datagrams, made), cookie=made is not None)
 
-    def _send(self, attempt: Attempt, messages: tuple[bytes, ...]) -> list[Effect]:
+    def _send(self, attempt: Attempt, name: str, message: tuple[bytes, ...], cookie: bool = False) -> list[Effect]:
         attempt.sent += 1
-        return self._transmit(attempt, messages)
+        return self._transmit(attempt, name, message, cookie)
 
-    def _transmit(self, attempt: Attempt, messages: tuple[bytes, ...]) -> list[Effect]:
-        to = attempt.endpoint
-        return [] if to is None else [Transmit(message, to) for message in messages]
+    def _transmit(self, attempt: Attempt, name: str, message: tuple[bytes, ...], cookie: bool) -> list[Effect]:
+        to, peer = attempt.endpoint, attempt.peer.settings.name
+        if to is None:
+            return []
+        attempt.transmissions += 1
+        sent = HandshakeSent(peer, attempt.id, name, str(to), attempt.transmissions, cookie)
+        return [*(Transmit(datagram, to, None, peer, attempt.id) for datagram in message), Tell(sent)]
 
     def _next(self, attempt: Attempt) -> float:
         """When something is to be done for this attempt."""
@@ -229,15 +263,32 @@ class Attempts:
             end = min(end, attempt.since + schedule[attempt.sent])
         return min(end, attempt.gives_up) if attempt.m3 is None else end
 
-    def _give_up(self, attempt: Attempt) -> list[Effect]:
+    def _give_up(self, attempt: Attempt, now: float) -> list[Effect]:
         settings = attempt.peer.settings
-        self.cancel(settings.peer_id)
+        self.succeeded(settings.peer_id)
         reason = Reason.NO_REPLY if attempt.refused is None else Reason.BAD_AUTH
         if attempt.refused is DropReason.POLICY_MISMATCH:
             reason = Reason.POLICY_REFUSED
         attempt.peer.trouble = reason
+        failed = HandshakeFailed(
+            settings.name, reason, str(attempt.endpoint or ""), attempt=attempt.id, seconds=now - attempt.started,
+            drops=tuple(drop.name.lower() for drop in attempt.drops),
+        )  # fmt: skip
         refuse = [] if attempt.peer.sending else [SelectForSending(settings.peer_id, None, refuse=True)]
-        return [Tell(HandshakeFailed(settings.name, reason, str(attempt.endpoint or ""))), *refuse]
+        return [Tell(failed), *refuse]
+
+    def _refuse(self, attempt: Attempt, drop: DropReason, source: Address, now: float) -> DropReason:
+        attempt.drops[drop] = None
+        self._context.evidence.answer_refused(attempt.peer, attempt.id, drop, source, now)
+        return drop
+
+    def _expire_parts(self, attempt: Attempt, now: float) -> None:
+        lost = attempt.parts.expire(now)
+        if lost and attempt.endpoint is not None:
+            self._context.evidence.answer_incomplete(attempt.peer, attempt.id, lost, attempt.endpoint, now)
+
+    def _reassembler(self) -> Reassembler:
+        return Reassembler(self._context.timers.reassembly, PER_ATTEMPT, PER_ATTEMPT)
 
     def _forget_m1(self, attempt: Attempt) -> None:
         if attempt.m1 is not None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pqvpn.crypto import xwing
 from pqvpn.drops import DROP_COUNT, DropReason
 from pqvpn.protocol.effects import SLOTS
+from pqvpn.protocol.evidence import Evidence
 from pqvpn.protocol.parties import Local, Randomness
 from pqvpn.protocol.peer import Peer
 from pqvpn.protocol.responder import Limits
@@ -27,6 +28,7 @@ class Context:
         self.local = Local(xwing.PrivateKey(settings.seed), settings.peer_id, settings.network_key)
         self.drops = [0] * DROP_COUNT
         self.peers: dict[bytes, Peer] = {}
+        self.evidence = Evidence(self.peers)
         self.armed: set[bytes] = set()  # peers for which auth-plaintext was armed locally
         self.indices: set[int] = set()  # ours, of sessions and attempts
         self.written = 0  # biscuits so far: the number of the last

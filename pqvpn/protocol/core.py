@@ -27,6 +27,7 @@ from pqvpn.protocol.effects import (
     Session,
     Tell,
     Transmit,
+    Trigger,
     Why,
 )
 from pqvpn.protocol.handshakes import Handshakes
@@ -39,7 +40,7 @@ from pqvpn.reasons import Reason
 from pqvpn.wire.address import Address
 from pqvpn.wire.control import CloseReason
 from pqvpn.wire.cookie import TYPE_COOKIE_REPLY, parse_reply
-from pqvpn.wire.handshake import TYPE_HANDSHAKE, parse_fragment
+from pqvpn.wire.handshake import TYPE_HANDSHAKE, Msg, parse_fragment
 
 HEARTBEAT = 1.0  # with sessions, the driver looks at the lanes' counters at least so often
 SOONEST = 0.01  # between two ticks, at least
@@ -69,6 +70,7 @@ class Core:
     def set_peers(self, peers: tuple[PeerSettings, ...], now: float) -> list[Effect]:
         """The complete list of peers. Sessions of peers that stay as they were are not touched."""
         effects: list[Effect] = []
+        self._context.evidence.changed()
         wanted = {peer.peer_id: peer for peer in peers}
         for peer_id in [peer_id for peer_id in self._context.peers if peer_id not in wanted]:
             effects += self._drop_peer(self._context.peers[peer_id], now)
@@ -86,7 +88,8 @@ class Core:
         if peer is None or not addresses:
             return []
         peer.endpoints = addresses
-        return self._done(self._attempts.start(peer, now) if peer.wanted else [])
+        self._context.evidence.changed()
+        return self._done(self._attempts.start(peer, now, peer.wanted) if peer.wanted else [])
 
     def arm_degraded(self, peer_id: bytes, now: float, armed: bool = True) -> list[Effect]:
         """Arm or disarm auth-plaintext for a peer that allows it: by a local self-test or an operator, nothing else.
@@ -104,16 +107,23 @@ class Core:
         kind = datagram[0] if datagram else None
         result: list[Effect] | DropReason
         if kind == TYPE_HANDSHAKE:
-            fragment = parse_fragment(datagram)
-            result = (
-                fragment if isinstance(fragment, DropReason) else self._handshakes.receive(fragment, source, local, now)
-            )
+            result = self._handshake(datagram, source, local, now)
         elif kind == TYPE_COOKIE_REPLY:
             reply = parse_reply(datagram)
             result = reply if isinstance(reply, DropReason) else self._attempts.receive_cookie(reply, source, now)
         else:
             result = DropReason.MALFORMED
         return self._counted(result)
+
+    def icmp(self, kind: str, destination: Address, now: float) -> list[Effect]:
+        """ICMP about a datagram that we sent, `kind` in the words of the fact. Told, and never acted upon."""
+        self._context.evidence.icmp(kind, destination, now)
+        return [*self._context.evidence.take()]
+
+    def attempt_at(self, index: int) -> tuple[str, str] | None:
+        """(peer's name, trace id in hex) of the attempt whose M1 has this index: in whose service an answer is read."""
+        attempt = self._attempts.at(index)
+        return None if attempt is None else (attempt.peer.settings.name, attempt.id)
 
     def first_authenticated(self, slot: int, now: float) -> list[Effect]:
         """A lane: the first packet authenticated on this session."""
@@ -161,12 +171,14 @@ class Core:
         effects = self._handshakes.heard(slot, live.activity.received) if since_installed else []
         return self._done(effects)
 
-    def want_session(self, peer_id: bytes, now: float, force: bool = False) -> list[Effect]:
+    def want_session(
+        self, peer_id: bytes, now: float, force: bool = False, trigger: Trigger = Trigger.TRAFFIC
+    ) -> list[Effect]:
         """A packet waits for a peer without session, or (`force`) an operator wants a new handshake. Idempotent."""
         peer = self._context.peers.get(peer_id)
         if peer is None or (peer.sending is not None and not force):
             return []
-        return self._done(self._attempts.start(peer, now))
+        return self._done(self._attempts.start(peer, now, Trigger.OPERATOR if force else trigger))
 
     def worn(self, slot: int, now: float) -> list[Effect]:
         """A lane: a send counter passed the cipher's rekey limit."""
@@ -183,7 +195,7 @@ class Core:
             return []
         peer = held[0]
         effects = self._done(peer.remove(slot, Why.LOST, now, CloseReason.ADMINISTRATIVE))
-        return effects + (self._attempts.start(peer, now) if peer.sending is None else [])
+        return effects + (self._attempts.start(peer, now, Trigger.LOST) if peer.sending is None else [])
 
     def adopt(self, sessions: tuple[Session, ...], now: float, selected: tuple[int, ...] = ()) -> list[Effect]:
         """Control was restarted: go on with the sessions that lanes hold, without their keys.
@@ -213,7 +225,7 @@ class Core:
         """Shutdown: tell every peer on every session."""
         effects: list[Effect] = []
         for peer in self._context.peers.values():
-            self._attempts.cancel(peer.settings.peer_id)
+            effects += self._attempts.abandon(peer.settings.peer_id, "shutdown")
             effects += peer.remove_all(Why.CLOSED, now, CloseReason.SHUTDOWN)
         return self._done(effects)
 
@@ -223,7 +235,7 @@ class Core:
         """When `tick` is to be called, at the latest; secrets rotate, so there always is such a time."""
         if self._deadline is None:
             self._deadline = self._next_deadline()
-        return self._deadline
+        return min(self._deadline, max(self._context.evidence.due, self._ticked + SOONEST))
 
     def _next_deadline(self) -> float:
         timers = self._context.timers
@@ -241,6 +253,7 @@ class Core:
     def tick(self, now: float) -> list[Effect]:
         """Time passed: everything that is due."""
         self._ticked, self._deadline = now, None
+        self._context.evidence.flush(now)
         self._admission.tick(now)
         effects: list[Effect] = []
         for peer, live in list(self._live.values()):
@@ -253,7 +266,7 @@ class Core:
             effects += self._done(self._handshakes.unconfirmed(attempt.peer, attempt.slot, now))
         for peer in self._context.peers.values():
             effects += self._peer_due(peer, now)
-        return effects
+        return effects + self._context.evidence.take()
 
     def peers(self, now: float) -> tuple[PeerView, ...]:
         """For status: every configured peer."""
@@ -280,7 +293,8 @@ class Core:
                 live.kept_alive(now)
                 effects.append(SendFrame(slot, KIND_KEEPALIVE, b""))
             elif peer.selected == slot and (due is Due.REKEY or live.data_at > now - 2 * timers.dead):
-                effects += self._attempts.start(peer, now)
+                cause = Trigger.REKEY if due is Due.REKEY else Trigger.SILENCE
+                effects += self._attempts.start(peer, now, cause)
         moving = live.data_at > now - timers.rtt_interval
         if peer.selected == slot and live.confirmed and moving:
             effects += live.path.measure(timers, now)
@@ -291,7 +305,7 @@ class Core:
         effects = self._done(self._enforce_policy(peer, now))
         live = peer.sending
         if live is None and peer.settings.keepalive is not None:
-            effects += self._attempts.start(peer, now)
+            effects += self._attempts.start(peer, now, Trigger.KEEPALIVE)
         if live is not None and live.confirmed and peer.path_mtu is not None:
             moving = live.activity.data_sent > now - timers.mtu_confirm_interval
             before = peer.path_mtu.current
@@ -308,7 +322,7 @@ class Core:
                 effects += peer.remove(slot, Why.REMOVED, now, CloseReason.ADMINISTRATIVE)
         attempt = self._attempts.of(peer.settings.peer_id)
         if attempt is not None and attempt.m1 is not None and attempt.m1.remote.policy != policy:
-            self._attempts.cancel(peer.settings.peer_id)
+            effects += self._attempts.abandon(peer.settings.peer_id, "policy")
         if policy != POLICY_FULL and now >= peer.warned_at + self._context.timers.degraded_warning:
             peer.warned_at = now
             effects.append(Tell(Problem(Reason.SECURITY_DEGRADED, "core", "auth-plaintext", peer.settings.name)))
@@ -323,19 +337,36 @@ class Core:
         peer.settings = settings
         if before.endpoints != settings.endpoints:
             peer.endpoints = settings.endpoints
-        return self._enforce_policy(peer, now) + (self._attempts.start(peer, now) if peer.wanted else [])
+        return self._enforce_policy(peer, now) + (self._attempts.start(peer, now, peer.wanted) if peer.wanted else [])
 
     def _drop_peer(self, peer: Peer, now: float) -> list[Effect]:
         peer_id = peer.settings.peer_id
-        self._attempts.forget(peer_id)
-        effects = peer.remove_all(Why.REMOVED, now, CloseReason.ADMINISTRATIVE)
+        effects = self._attempts.forget(peer_id) + peer.remove_all(Why.REMOVED, now, CloseReason.ADMINISTRATIVE)
         self._roster.forget(peer_id)
+        self._context.evidence.forget(peer_id)
         return [*effects, SelectForSending(peer_id, None)]
 
+    def _handshake(
+        self, datagram: bytes, source: Address, local: bytes | None, now: float
+    ) -> list[Effect] | DropReason:
+        """A datagram of type 1; a refused M1 or M3 is evidence of what is wrong with a peer's settings, or ours."""
+        fragment = parse_fragment(datagram)
+        if isinstance(fragment, DropReason):
+            if fragment is DropReason.VERSION:
+                self._context.evidence.refused(fragment, source, None, now)
+            return fragment
+        result = self._handshakes.receive(fragment, source, local, now)
+        if isinstance(result, DropReason) and fragment.msg is not Msg.M2:
+            self._context.evidence.refused(result, source, self._admission.named, now)
+        return result
+
     def _counted(self, result: list[Effect] | DropReason) -> list[Effect]:
+        told = self._context.evidence.take()
         if isinstance(result, DropReason):
             self._context.drop(result)
-            return []
+            return [*told]
+        if told:
+            return self._done(result) + told
         if all(isinstance(effect, Transmit) for effect in result):
             return result  # an answer to a stranger, or nothing: no session, no timer changed
         return self._done(result)

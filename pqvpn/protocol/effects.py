@@ -37,6 +37,18 @@ class Why(StrEnum):
     LOST = "lost"  # the new session was never confirmed
 
 
+class Trigger(StrEnum):
+    """Why an attempt to connect begins; the words of the fact `handshake.started`."""
+
+    TRAFFIC = "traffic"  # a packet waits
+    START = "start"  # the node started, or the peer was added
+    REKEY = "rekey"  # the session is old or worn
+    SILENCE = "silence"  # data was sent and nothing came back
+    KEEPALIVE = "keepalive"  # the configuration wants a session at all times
+    OPERATOR = "operator"
+    LOST = "lost"  # a lane was replaced and the session's keys are nowhere
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
     """Everything about an agreed session except its keys. Also what a lane reports when control was
@@ -57,7 +69,7 @@ class Session:
     source: bytes | None  # our address to send from, 4 or 16 bytes; None: the kernel chooses
     derived_at: float
     expires_at: float  # neither sends nor receives from then on
-    trace_id: bytes = b""  # 16 when the initiator sampled and we adopt it, else empty
+    trace_id: bytes = b""  # of the attempt: 16 at the initiator; at the responder when it was told and adopts it
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +88,16 @@ class Activity:
 
 @dataclass(frozen=True, slots=True)
 class Transmit:
-    """Send one handshake datagram from control's socket. `source`: our address, None: the kernel chooses."""
+    """Send one handshake datagram from control's socket. `source`: our address, None: the kernel chooses.
+
+    `peer` and `attempt` (hex) name whom we call; an answer to a stranger has neither.
+    """
 
     datagram: bytes
     to: Address
     source: bytes | None = None
+    peer: str = ""
+    attempt: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,23 @@ counts come from the caller's table by msg, never from the wire.
 """
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from pqvpn.drops import DropReason
 
 SLOTS = 256
 PER_SOURCE = 4
 PER_ATTEMPT = 4
+
+
+class Incomplete(NamedTuple):
+    """A message of which parts were still missing when its time was over. `opened`: when the first part came."""
+
+    key: bytes
+    msg: int
+    have: int
+    want: int
+    opened: float
 
 
 @dataclass(slots=True)
@@ -45,15 +56,16 @@ class Reassembler:
         """More than half the slots are used: time for cookie mode."""
         return len(self._slots) * 2 > self._limit
 
-    def expire(self, now: float) -> int:
-        """Free slots past their time; how many."""
-        freed = 0
+    def expire(self, now: float) -> list[Incomplete]:
+        """Free slots past their time; what was in them."""
+        freed = []
         while self._slots:
             key, slot = next(iter(self._slots.items()))
             if slot.expires > now:
                 break
             self._free(key)
-            freed += 1
+            have = len(slot.chunks) - slot.chunks.count(None)
+            freed.append(Incomplete(key, slot.msg, have, len(slot.chunks), slot.expires - self._lifetime))
         return freed
 
     def holds(self, key: bytes) -> bool:

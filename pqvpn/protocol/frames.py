@@ -5,7 +5,7 @@ Owns what each operation leads to. Knows no key: the lane has authenticated the 
 
 from pqvpn.crypto.aead import Aead
 from pqvpn.drops import DropReason
-from pqvpn.facts import Roamed
+from pqvpn.facts import PathValidated, Roamed
 from pqvpn.protocol.effects import KIND_CONTROL, Effect, SendFrame, Tell, Why
 from pqvpn.protocol.peer import Peer
 from pqvpn.protocol.session import LiveSession
@@ -47,10 +47,14 @@ def _responded(
     peer: Peer, live: LiveSession, frame: PathResponse, source: Address, timers: Timers, now: float
 ) -> list[Effect]:
     moved, effects = live.path.responded(frame.nonce, source, now)
+    name, session_id = peer.settings.name, live.session.session_id.hex()
+    if not live.validated and live.path.sample is not None:
+        live.validated = True
+        effects.append(Tell(PathValidated(name, session_id, str(source), live.path.sample)))
     if not moved:
         return effects
     peer.last_endpoint = source
-    effects.append(Tell(Roamed(peer.settings.name, live.session.session_id.hex(), str(source), validated=True)))
+    effects.append(Tell(Roamed(name, session_id, str(source), validated=True)))
     return effects + (peer.path_began(timers, now) if peer.selected == live.session.slot else [])
 
 

@@ -5,7 +5,7 @@ sends is `peer.py`.
 """
 
 from pqvpn.drops import DropReason
-from pqvpn.facts import HandshakeCompleted
+from pqvpn.facts import AnswerVerified, HandshakeCompleted
 from pqvpn.protocol import frames
 from pqvpn.protocol.admission import Admission
 from pqvpn.protocol.attempts import Attempts, Completed
@@ -18,7 +18,9 @@ from pqvpn.protocol.responder import M3Read
 from pqvpn.protocol.session import LiveSession, rekey_time
 from pqvpn.wire.address import Address
 from pqvpn.wire.handshake import Fragment, Msg
-from pqvpn.wire.offer import Params
+from pqvpn.wire.offer import POLICY_AUTH_PLAINTEXT, POLICY_FULL, TRACE_SAMPLED, Params
+
+POLICY_NAMES = {POLICY_FULL: "full", POLICY_AUTH_PLAINTEXT: "auth-plaintext"}
 
 Live = dict[int, tuple[Peer, LiveSession]]
 
@@ -34,8 +36,8 @@ class Handshakes:
     ) -> list[Effect] | DropReason:
         """A handshake datagram, well-formed: the effects, or why it is discarded."""
         if fragment.msg is Msg.M2:
-            completed = self._attempts.receive_m2(fragment, now)
-            return self._initiated(completed, now) if isinstance(completed, Completed) else completed or []
+            completed = self._attempts.receive_m2(fragment, source, now)
+            return self._initiated(completed, source, now) if isinstance(completed, Completed) else completed or []
         if fragment.msg is not Msg.M3:
             return self._admission.receive_m1(fragment, source, local, now)
         read = self._admission.receive_m3(fragment, source, now)
@@ -45,7 +47,7 @@ class Handshakes:
             return self._responded(read, fragment, source, local, now)
         return [SendFrame(read, KIND_KEEPALIVE, b"")]
 
-    def _initiated(self, completed: Completed, now: float) -> list[Effect] | DropReason:
+    def _initiated(self, completed: Completed, source: Address, now: float) -> list[Effect] | DropReason:
         """M2 verified: install the session and send M3. It sends once something authenticated on it.
 
         Rule 2 allows data right behind M3; it would overtake the installation at the responder, whose lane is another
@@ -54,16 +56,18 @@ class Handshakes:
         attempt, peer, context = completed.attempt, completed.attempt.peer, self._context
         slot = context.take_slot()
         if slot is None:
-            self._attempts.cancel(peer.settings.peer_id)
-            return DropReason.INDEX_IN_USE
+            context.drop(DropReason.INDEX_IN_USE)
+            return self._attempts.abandon(peer.settings.peer_id, "no_room")
         attempt.slot = slot
         read = completed.read
         session = self._session(
             slot, peer, Role.INITIATOR, read.params, completed.written.keys,
-            completed.sidi, read.sidr, completed.endpoint, None, now,
+            completed.sidi, read.sidr, completed.endpoint, None, now, attempt.trace_id,
         )  # fmt: skip
         live = self.track(peer, session, confirmed=False)
-        effects = peer.add(live, now)
+        sampled, session_id = bool(read.params.trace_flags & TRACE_SAMPLED), session.session_id.hex()
+        verified = AnswerVerified(peer.settings.name, attempt.id, session_id, str(source), sampled)
+        effects = [Tell(verified), *peer.add(live, now)]
         keys = completed.written.keys
         effects.append(Install(session, keys.to_initiator, keys.to_responder))
         return effects + self._attempts.send_m3(attempt)
@@ -87,7 +91,7 @@ class Handshakes:
         self._admission.accepted(read, fragment, slot, now)
         attempt = self._attempts.of(read.peer_id)
         if attempt is not None and attempt.m3 is None:
-            self._attempts.cancel(read.peer_id)  # the peer was quicker; it holds no M2 of ours that could cross
+            effects += self._attempts.abandon(read.peer_id, "peer_was_quicker")  # it holds no M2 that could cross
         effects += [Install(session, keys.to_responder, keys.to_initiator), SendFrame(slot, KIND_KEEPALIVE, b"")]
         effects += peer.responded(live, read.no, now)
         peer.trouble = None
@@ -107,7 +111,7 @@ class Handshakes:
         started = None
         if attempt is not None and attempt.slot == slot:
             started = attempt.started
-            self._attempts.cancel(peer.settings.peer_id)
+            self._attempts.succeeded(peer.settings.peer_id)
         peer.trouble = None
         effects.append(self._completed(peer, live.session, None if started is None else now - started))
         effects += peer.confirmed(live, now) + peer.heard(live, now)
@@ -119,8 +123,7 @@ class Handshakes:
         served = peer.sending is not None and peer.selected != slot and peer.sending.session.role is Role.RESPONDER
         effects = peer.remove(slot, Why.LOST, now) if slot is not None and slot in self._live else []
         if served and peer.sending is not None and not peer.sending.is_stale(self._context.timers, now):
-            self._attempts.cancel(peer_id)
-            return effects
+            return effects + self._attempts.abandon(peer_id, "peer_was_quicker")
         return effects + self._attempts.again(peer_id, now)
 
     def _session(
@@ -150,6 +153,6 @@ class Handshakes:
         return Tell(
             HandshakeCompleted(
                 peer.settings.name, session.session_id.hex(), session.role.name.lower(), suite,
-                str(session.endpoint), seconds,
+                str(session.endpoint), seconds, session.trace_id.hex(), POLICY_NAMES[session.policy],
             )
         )  # fmt: skip

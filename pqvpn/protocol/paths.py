@@ -42,6 +42,7 @@ class Path:
     source: bytes | None
     random: Callable[[int], bytes]
     rtt: float | None = None
+    sample: float | None = None  # seconds that the last challenge answered took, repetitions included
     _challenge: _Challenge | None = None
     _measured_at: float = float("-inf")
     _responses: TokenBucket = field(default_factory=lambda: _bucket(RESPONSES_A_SECOND))
@@ -90,8 +91,8 @@ class Path:
         if waiting is None or waiting.nonce != nonce or waiting.to != source:
             return False, []
         self._challenge = None
+        self.sample = sample = now - waiting.sent_at
         if not waiting.repeats:
-            sample = now - waiting.sent_at
             smooth = self.rtt is not None and not waiting.roaming
             self.rtt = sample if not smooth else (1 - SMOOTHING) * (self.rtt or 0.0) + SMOOTHING * sample
         if not waiting.roaming:

@@ -8,7 +8,7 @@ method returns the effects of what it changed.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from pqvpn.facts import Fact, SessionEnded
+from pqvpn.facts import Fact, PathMtuChanged, SessionEnded
 from pqvpn.protocol.effects import (
     KIND_CONTROL,
     Effect,
@@ -18,6 +18,7 @@ from pqvpn.protocol.effects import (
     SendFrame,
     SetPathMtu,
     Tell,
+    Trigger,
     Why,
 )
 from pqvpn.protocol.pmtu import PathMtu, Probe
@@ -44,7 +45,9 @@ class Peer:
     last_endpoint: Address | None = None  # where a session last was
     last_received: float | None = None
     trouble: Reason | None = None  # why the last attempt failed
-    wanted: bool = False  # a session is wanted as soon as an address is known
+    wanted: Trigger | None = None  # a session is wanted as soon as an address is known
+    attempt: str = ""  # the trace id of the current or last attempt, hex
+    trigger: str = ""  # why it began
     warned_at: float = float("-inf")  # of degraded security
 
     @property
@@ -127,9 +130,12 @@ class Peer:
 
     def mtu_changed(self, before: int) -> list[Effect]:
         """Tell the lanes when the path's size is no longer `before`."""
-        if self.path_mtu is None or self.path_mtu.current == before:
+        live, path = self.sending, self.path_mtu
+        if path is None or path.current == before:
             return []
-        return [SetPathMtu(self.settings.peer_id, self.path_mtu.current)]
+        session_id = "" if live is None else live.session.session_id.hex()
+        changed = PathMtuChanged(self.settings.name, session_id, before, path.current, path.top)
+        return [SetPathMtu(self.settings.peer_id, path.current), Tell(changed)]
 
     def probes(self, probes: list[Probe]) -> list[Effect]:
         """Send path MTU probes on the session in use."""

@@ -62,7 +62,7 @@ class NodeSettings:
 
     `aeads`: bits of the ciphers that passed their self-test, 0 to refuse all handshakes; `prefer_chacha` on
     machines without AES instructions. `handshakes` False: a primitive of the handshake failed its
-    known-answer test (section 8).
+    known-answer test (section 8). `sample`: the share of our handshakes that is traced, 0 to 1.
     """
 
     peer_id: bytes
@@ -74,6 +74,7 @@ class NodeSettings:
     prefer_chacha: bool = False
     handshakes: bool = True
     boot_id: bytes = bytes(8)
+    sample: float = 1.0
     timers: Timers = field(default_factory=Timers)
 
 

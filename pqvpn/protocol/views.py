@@ -38,6 +38,8 @@ class PeerView:
     path_mtu: int | None
     session: Session | None  # the one packets are sent on
     sessions: int  # held in all, 0..3
+    attempt: str = ""  # trace id of the current or last attempt of ours, hex
+    trigger: str = ""  # why it began: a `Trigger`
 
 
 def view_of(peer: Peer, attempt: Attempt | None, context: Context, now: float) -> PeerView:
@@ -56,6 +58,8 @@ def view_of(peer: Peer, attempt: Attempt | None, context: Context, now: float) -
         None if peer.path_mtu is None or live is None else peer.path_mtu.current,
         None if live is None else live.session,
         len(peer.sessions),
+        peer.attempt,
+        peer.trigger,
     )
 
 

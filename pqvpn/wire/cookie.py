@@ -43,7 +43,9 @@ def parse_reply(datagram: bytes) -> CookieReply | DropReason:
     if len(datagram) != REPLY_SIZE:
         return DropReason.MALFORMED
     kind, version, msg, one, index, msg_id, nonce, sealed = _REPLY.unpack(datagram)
-    if (kind, version, one) != (TYPE_COOKIE_REPLY, VERSION, _ONE) or msg not in (Msg.M1, Msg.M1C):
+    if kind == TYPE_COOKIE_REPLY and version != VERSION:
+        return DropReason.VERSION
+    if (kind, one) != (TYPE_COOKIE_REPLY, _ONE) or msg not in (Msg.M1, Msg.M1C):
         return DropReason.MALFORMED
     if not is_base_index(index):
         return DropReason.MALFORMED

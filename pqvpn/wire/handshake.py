@@ -98,8 +98,12 @@ def parse_fragment(datagram: bytes) -> Fragment | DropReason:
     if len(datagram) < HEADER_SIZE:
         return DropReason.MALFORMED
     kind, version, number, place, index, msg_id = _HEADER.unpack_from(datagram)
+    if kind != TYPE_HANDSHAKE:
+        return DropReason.MALFORMED
+    if version != VERSION:
+        return DropReason.VERSION
     msg = _MESSAGES.get(number)
-    if kind != TYPE_HANDSHAKE or version != VERSION or msg is None:
+    if msg is None:
         return DropReason.MALFORMED
     idx, count = place >> 4, place & 0x0F
     if count != COUNTS[msg] or idx >= count or len(datagram) != datagram_size(msg, idx):

@@ -46,12 +46,24 @@ def test_fragments(msg):
 
 @pytest.mark.parametrize(
     ("place", "value"),
-    [(0, 2), (1, 0), (1, 2), (2, 0), (2, 5), (3, 0x30 | 3), (3, 0x04), (3, 0x02), (4, 0x00), (4, 0x11)],
+    [(0, 2), (2, 0), (2, 5), (3, 0x30 | 3), (3, 0x04), (3, 0x02), (4, 0x00), (4, 0x11)],
 )
 def test_fragment_headers_are_strict(place, value):
     spoiled = bytearray(datagram())
     spoiled[place] = value
     assert parse_fragment(bytes(spoiled)) is DropReason.MALFORMED
+
+
+@pytest.mark.parametrize("version", [0, 2, 255])
+def test_another_version_is_told_apart(version):
+    spoiled = bytearray(datagram())
+    spoiled[1] = version
+    assert parse_fragment(bytes(spoiled)) is DropReason.VERSION
+    assert parse_fragment(bytes(spoiled[:16])) is DropReason.VERSION  # whatever its lengths are
+    assert parse_fragment(bytes(spoiled[:15])) is DropReason.MALFORMED
+    reply = bytearray(CookieReply(Msg.M1, 0x10, 7, bytes(12), bytes(32)).encode())
+    reply[1] = version
+    assert parse_reply(bytes(reply)) is DropReason.VERSION
 
 
 def test_bodies_round_trip():
@@ -104,7 +116,7 @@ def test_params_refuse_unknown_bits(change):
 def test_cookie_reply():
     reply = CookieReply(Msg.M1C, 0x10, 7, bytes(12), bytes(32))
     assert parse_reply(reply.encode()) == reply
-    for place, value in ((0, 1), (1, 2), (2, 2), (2, 3), (3, 0), (4, 0x11), (4, 0)):
+    for place, value in ((0, 1), (2, 2), (2, 3), (3, 0), (4, 0x11), (4, 0)):
         spoiled = bytearray(reply.encode())
         spoiled[place] = value
         assert parse_reply(bytes(spoiled)) is DropReason.MALFORMED
