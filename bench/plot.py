@@ -55,7 +55,9 @@ def draw(summary: Sequence[dict[str, Any]], subject: str, reference: str) -> str
         + _text(_x(tick), _TOP - 14, f"{tick:g}x", 'text-anchor="middle" fill="#666"')
         for tick in (0.25, 0.5, 1, 2, 4)
     ]
-    title = f"{subject} as a multiple of {reference}: median of paired rounds (dots: rounds; dashed: bar, green when met)"
+    title = (
+        f"{subject} as a multiple of {reference}: median of paired rounds (dots: rounds; dashed: bar, green when met)"
+    )
     return "\n".join(
         (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height:.0f}"'

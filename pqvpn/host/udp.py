@@ -22,7 +22,7 @@ SOL_UDP: Final = 17
 UDP_SEGMENT: Final = 103
 UDP_GRO: Final = 104
 _SO_ATTACH_REUSEPORT_CBPF: Final = 51
-_SO_SNDBUFFORCE: Final = 32
+SO_SNDBUFFORCE: Final = 32
 _SO_RCVBUFFORCE: Final = 33
 _IP_MTU_DISCOVER: Final = 10
 _IP_RECVTOS: Final = 13
@@ -117,9 +117,8 @@ def _bind(port: int, ipv6: bool) -> socket.socket:
     sock = _new(ipv6)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        for force, plain in ((_SO_RCVBUFFORCE, socket.SO_RCVBUF), (_SO_SNDBUFFORCE, socket.SO_SNDBUF)):
-            if not _enable(sock, socket.SOL_SOCKET, force, _BUFFER):
-                sock.setsockopt(socket.SOL_SOCKET, plain, _BUFFER)
+        enlarge(sock, _SO_RCVBUFFORCE, socket.SO_RCVBUF, _BUFFER)
+        enlarge(sock, SO_SNDBUFFORCE, socket.SO_SNDBUF, _BUFFER)
         sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_PROBE)
         sock.setsockopt(socket.IPPROTO_IP, _IP_RECVTOS, 1)
         if ipv6:
@@ -133,6 +132,12 @@ def _bind(port: int, ipv6: bool) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def enlarge(sock: socket.socket, force: int, plain: int, size: int) -> None:
+    """Set a buffer to `size` bytes; where the host's CAP_NET_ADMIN is missing, to what the sysctls allow."""
+    if not _enable(sock, socket.SOL_SOCKET, force, size):
+        sock.setsockopt(socket.SOL_SOCKET, plain, size)
 
 
 def _enable(sock: socket.socket, level: int, option: int, value: int = 1) -> bool:
