@@ -1,16 +1,18 @@
-"""Writes docs/reasons.md from `pqvpn.reasons`: `python -m pqvpn.cli.docs docs`, or `--check` to only compare.
+"""Writes docs/reasons.md from `pqvpn.reasons` and docs/telemetry.md from `pqvpn.telemetry.names` and `pqvpn.facts`.
 
-Owns the page's layout. A test fails when the page in the repository is not what this writes.
+`python -m pqvpn.cli.docs docs`, or `--check` to only compare. Owns the pages' layout. A test fails when a page in the
+repository is not what this writes.
 """
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
 from itertools import groupby
 from pathlib import Path
 
+from pqvpn.facts import FACTS, Fact
 from pqvpn.reasons import Reason
-
-PAGE = "reasons.md"
+from pqvpn.telemetry import names
 
 _HEAD = """\
 # Reason codes
@@ -54,18 +56,82 @@ def render(reasons: Iterable[Reason] = Reason) -> str:
     return "\n".join(parts)
 
 
+_TELEMETRY_HEAD = """\
+# Telemetry: every name
+
+Traces, metrics and log records of a node, as they stand in its spool and leave it by OTLP, Prometheus or OpenMetrics.
+This page is generated from `pqvpn/telemetry/names.py` and `pqvpn/facts.py`; write it anew with `make docs`.
+
+Names follow OpenTelemetry's semantic conventions where there are any, and begin with `pqvpn.` elsewhere. Every record has
+passed the redactor: keys that are not in the table of attributes are taken out, addresses stand as `[redact] addresses` says.
+"""
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines) + "\n"
+
+
+def _codes(words: Iterable[str]) -> str:
+    return ", ".join(f"`{word}`" for word in words)
+
+
+def _fact_row(event: str, kind: type[Fact]) -> tuple[str, str, str, str]:
+    attributes = (names.FIELDS_OF_EVENT.get((event, f.name)) or names.FIELDS.get(f.name) for f in fields(kind))
+    return f"`{event}`", kind.area, kind.level, _codes(dict.fromkeys(a for a in attributes if a))
+
+
+def _instrument_rows() -> Iterable[tuple[str, ...]]:
+    for each in names.INSTRUMENTS:
+        text = each.description + (
+            f"; buckets up to {', '.join(f'{b:g}' for b in each.buckets)}" if each.buckets else ""
+        )
+        yield f"`{each.name}`", each.kind, f"`{each.unit}`", _codes(each.attributes), text
+
+
+def render_telemetry() -> str:
+    """The page of telemetry: spans, their events, metrics, log records, lines of the log files, attributes."""
+    spans = [(f"`{s.name}`", "root" if s.root else "", s.description) for s in names.SPANS]
+    events = [(f"`{e.name}`", e.description) for e in names.EVENTS]
+    facts = [_fact_row(event, kind) for event, kind in FACTS.items() if kind.told]
+    lines = [(f"`{f.name}`", f.description) for f in names.LOG_FIELDS]
+    attributes = [
+        (f"`{a.name}`", a.holds, a.description) for a in sorted(names.ATTRIBUTE_RECORDS, key=lambda a: a.name)
+    ]
+    parts = (
+        _TELEMETRY_HEAD,
+        "## Spans\n",
+        _table(("span", "", "what it covers"), spans),
+        "## Events of spans\n",
+        _table(("event", "meaning"), events),
+        "## Metrics\n",
+        _table(("instrument", "kind", "unit", "attributes", "meaning"), _instrument_rows()),
+        "## Log records\n\nThe event name is the fact's; the body says the same in words.\n",
+        _table(("event name", "component", "level", "attributes"), facts),
+        "## Lines of the log files\n",
+        _table(("field", "meaning"), lines),
+        "## Attributes\n",
+        _table(("attribute", "holds", "meaning"), attributes),
+    )
+    return "\n".join(parts)
+
+
+PAGES: dict[str, Callable[[], str]] = {"reasons.md": render, "telemetry.md": render_telemetry}
+
+
 def main(arguments: Sequence[str]) -> int:
-    """Write the page into the folder given (`docs` by default); with `--check` answer 1 when it is stale."""
+    """Write the pages into the folder given (`docs` by default); with `--check` answer 1 when one is stale."""
     folders = [Path(word) for word in arguments if word != "--check"]
-    page = (folders[0] if folders else Path("docs")) / PAGE
-    text = render()
-    if "--check" not in arguments:
-        page.write_text(text, encoding="utf-8")
-        return 0
-    if page.is_file() and page.read_text(encoding="utf-8") == text:
-        return 0
-    print(f"{page} is stale: make docs", file=sys.stderr)
-    return 1
+    folder = folders[0] if folders else Path("docs")
+    stale = False
+    for name, make in PAGES.items():
+        page, text = folder / name, make()
+        if "--check" not in arguments:
+            page.write_text(text, encoding="utf-8")
+        elif not page.is_file() or page.read_text(encoding="utf-8") != text:
+            print(f"{page} is stale: make docs", file=sys.stderr)
+            stale = True
+    return int(stale)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pqvpn.cli.main import app
 from pqvpn.drops import DropReason
 from pqvpn.protocol.settings import Timers
 from pqvpn.reasons import Reason
+from pqvpn.telemetry.names import ATTRIBUTES
 
 ROOT = Path(__file__).resolve().parents[2]
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
@@ -42,7 +43,7 @@ def test_every_exit_code_is_in_the_table() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_reason_codes_exist(page: Path) -> None:
-    known = {reason.code for reason in Reason} | {fact.event for fact in facts.Fact.__subclasses__()}
+    known = {reason.code for reason in Reason} | {fact.event for fact in facts.Fact.__subclasses__()} | ATTRIBUTES
     named = re.findall(rf"`((?:{AREAS})\.[a-z_]+)`", page.read_text(encoding="utf-8"))
     files = {name for name in named if name.endswith((".py", ".key", ".md", ".psk"))}
     sysctls = {name for name in named if name.startswith("net.")}
