@@ -9,9 +9,12 @@ import ipaddress
 import random
 import socket
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
-from pqvpn.facts import FactHook, Problem
+from pqvpn.facts import FactHook, Resolved, ResolveFailed
+from pqvpn.host.clock import now
 from pqvpn.reasons import Reason
+from pqvpn.telemetry import context
 from pqvpn.wire.address import Address
 
 REFRESH = 300.0
@@ -37,6 +40,15 @@ def literal(endpoint: str) -> Address | None:
         return Address.of(ipaddress.ip_address(host).packed, port)
     except ValueError:
         return None
+
+
+class _Answer(NamedTuple):
+    """One name's answer. `failure`: why there is none, in words."""
+
+    host: str
+    addresses: tuple[Address, ...]
+    failure: str
+    seconds: float
 
 
 class Resolver:
@@ -75,16 +87,27 @@ class Resolver:
         retry = _FIRST_RETRY
         failing = ""
         while True:
-            found, failures = await _look_up(endpoints)
-            if found and found != known:
-                known = found
-                self._on_addresses(peer, found)
-            if failures and failures != failing:
-                self._publish(Problem(Reason.DNS_FAILED, "resolver", failures, name))
+            answers = [await _look_up(endpoint) for endpoint in endpoints]
+            found = tuple(dict.fromkeys(a for answer in answers for a in answer.addresses))[:_MAX_ADDRESSES]
+            failures = "; ".join(a.failure for a in answers if a.failure)
+            with context.attached(peer=name):
+                self._tell(name, answers, failures if failures != failing else "", len(found or known))
+                if found and found != known:
+                    known = found
+                    self._on_addresses(peer, found)
             failing = failures
             retry = min(retry * 2, _LAST_RETRY) if failures else _FIRST_RETRY
             # not for secrecy: the jitter keeps many nodes from asking at once
             await self._wait(peer, random.uniform(0.1, retry) if failures else REFRESH)  # noqa: S311
+
+    def _tell(self, name: str, answers: list[_Answer], failures: str, kept: int) -> None:
+        """`failures`: those that are news."""
+        for answer in answers:
+            if answer.host and not answer.failure:
+                self._publish(Resolved(name, answer.host, len(answer.addresses), round(answer.seconds, 4)))
+        if failures:
+            seconds = sum(answer.seconds for answer in answers)
+            self._publish(ResolveFailed(name, Reason.DNS_FAILED, failures, round(seconds, 4), kept))
 
     async def _wait(self, peer: bytes, seconds: float) -> None:
         again = self._again[peer]
@@ -97,23 +120,21 @@ class Resolver:
         again.clear()
 
 
-async def _look_up(endpoints: tuple[str, ...]) -> tuple[tuple[Address, ...], str]:
-    found: dict[Address, None] = {}
-    failures = []
-    for endpoint in endpoints:
-        address = literal(endpoint)
-        if address:
-            found[address] = None
-            continue
-        host, port = split(endpoint)
-        try:
-            async with asyncio.timeout(_TIMEOUT):
-                answers = await asyncio.get_running_loop().getaddrinfo(
-                    host, port, type=socket.SOCK_DGRAM, flags=socket.AI_ADDRCONFIG
-                )
-        except (OSError, UnicodeError, TimeoutError) as error:
-            failures.append(f"{host}: {getattr(error, 'strerror', None) or type(error).__name__}")
-            continue
-        for answer in answers:
-            found[Address.of(ipaddress.ip_address(str(answer[4][0]).partition("%")[0]).packed, port)] = None
-    return tuple(found)[:_MAX_ADDRESSES], "; ".join(failures)
+async def _look_up(endpoint: str) -> _Answer:
+    """The addresses of one endpoint; a literal one is its own answer, without a host."""
+    address = literal(endpoint)
+    if address:
+        return _Answer("", (address,), "", 0.0)
+    host, port = split(endpoint)
+    began = now()
+    try:
+        async with asyncio.timeout(_TIMEOUT):
+            answers = await asyncio.get_running_loop().getaddrinfo(
+                host, port, type=socket.SOCK_DGRAM, flags=socket.AI_ADDRCONFIG
+            )
+    except (OSError, UnicodeError, TimeoutError) as error:
+        failure = f"{host}: {getattr(error, 'strerror', None) or type(error).__name__}"
+        return _Answer(host, (), failure, now() - began)
+    ips = (str(answer[4][0]).partition("%")[0] for answer in answers)
+    found = dict.fromkeys(Address.of(ipaddress.ip_address(ip).packed, port) for ip in ips)
+    return _Answer(host, tuple(found), "", now() - began)

@@ -217,7 +217,7 @@ def test_name_that_does_not_resolve_at_first(pair: tuple[Node, Node]) -> None:
         )  # fmt: skip
     try:
         alpha.wait_running(30.0)
-        wait_told(alpha, "problem", reason="network.dns_failed", peer="beta")
+        wait_told(alpha, "resolver.failed", reason="network.dns_failed", peer="beta")
         assert alpha.peer("beta")["state"] in ("down", "connecting")
         # beta is silent too: whatever brings the tunnel up now is the name
         with open(alpha.folder / "hosts", "a") as hosts:

@@ -9,7 +9,7 @@ import pytest
 
 from pqvpn.control import resolver as module
 from pqvpn.control.resolver import Resolver, literal, split
-from pqvpn.facts import Fact, Problem
+from pqvpn.facts import Fact, Resolved, ResolveFailed
 from pqvpn.reasons import Reason
 from pqvpn.wire.address import Address
 
@@ -85,7 +85,10 @@ async def test_a_name_becomes_addresses(names: Names, resolver: Resolver) -> Non
     resolver.configure({BETA: ("beta.example:51820",)}, {BETA: "beta"})
     await names.questions(1)
     assert names.told == [(BETA, (at("192.0.2.7:51820"), at("[2001:db8::7]:51820")))]
-    assert names.facts == []
+    (fact,) = names.facts
+    assert isinstance(fact, Resolved)
+    assert (fact.peer, fact.host, fact.addresses) == ("beta", "beta.example", 2)
+    assert 0 <= fact.seconds < 5
 
 
 @scenario
@@ -111,9 +114,10 @@ async def test_a_failure_is_told_once_and_tried_again(names: Names, resolver: Re
     resolver.configure({BETA: ("beta.example:1",)}, {BETA: "beta"})
     await names.questions(4)
     assert names.told == []
-    assert names.facts == [
-        Problem(Reason.DNS_FAILED, "resolver", "beta.example: Temporary failure in name resolution", "beta")
-    ]
+    (fact,) = names.facts
+    assert isinstance(fact, ResolveFailed)
+    assert (fact.peer, fact.reason, fact.kept) == ("beta", Reason.DNS_FAILED, 0)
+    assert fact.detail == "beta.example: Temporary failure in name resolution"
     names.answers["beta.example"] = ["192.0.2.7"]
     await names.questions(len(names.asked) + 1)
     assert names.told == [(BETA, (at("192.0.2.7:1"),))]
@@ -136,8 +140,9 @@ async def test_the_last_good_answer_stays_when_the_name_fails(names: Names, reso
     names.answers["beta.example"] = []  # an empty answer is no news either
     await names.questions(len(names.asked) + 1)
     assert names.told == [(BETA, (at("192.0.2.7:1"),))]
-    assert [f.detail for f in names.facts if isinstance(f, Problem)] == [
-        "beta.example: Name or service not known", "beta.example: TimeoutError", "beta.example: UnicodeError",
+    assert [(f.detail, f.kept) for f in names.facts if isinstance(f, ResolveFailed)] == [
+        ("beta.example: Name or service not known", 1), ("beta.example: TimeoutError", 1),
+        ("beta.example: UnicodeError", 1),
     ]  # fmt: skip
 
 
@@ -160,7 +165,7 @@ async def test_one_of_two_names_failing_does_not_hide_the_other(names: Names, re
     resolver.configure({BETA: ("a.example:1", "b.example:2")}, {BETA: "beta"})
     await names.questions(2)
     assert names.told == [(BETA, (at("192.0.2.8:2"),))]
-    assert len(names.facts) == 1
+    assert [type(fact) for fact in names.facts] == [Resolved, ResolveFailed]
 
 
 @scenario
