@@ -560,7 +560,8 @@ class PeerObserved(Fact):
 class InterfaceObserved(Fact):
     """What the kernel says of the interface. `missing`: configured addresses and routes that are not there.
 
-    `conflict`: another interface that holds one of our addresses or routes our networks elsewhere, in words.
+    `conflict`: another interface that holds one of our addresses or routes our networks elsewhere, in words. Packets as
+    the kernel counts them: `tx` when a lane took one, `tx_dropped` when the queue to the lanes was full.
     """
 
     event = "interface.observed"
@@ -573,6 +574,7 @@ class InterfaceObserved(Fact):
     conflict: str = ""
     rx_packets: int = 0
     tx_packets: int = 0
+    tx_dropped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
