@@ -1,4 +1,4 @@
-"""What the tests of failures lean on: connections that must not break, outer datagrams taken apart, pairs of nodes.
+"""What the tests of failures lean on: connections that must not break, what nodes tell, outer datagrams taken apart.
 
 A `Flow` is one TCP connection that is busy until told to finish; whatever the test does meanwhile, both ends must agree on
 every byte. Knows the header of transport packets (PROTOCOL section 5) and nothing else of the protocol.
@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from lab import Lab, Namespace, wait_for
-from lab.nodes import Node, Settings, introduce, make_node
+from lab import Namespace, wait_for
+from lab.nodes import Node
 
 _SO_MAX_PACING_RATE = 47
 _PORTS = iter(range(20000, 60000))
@@ -112,54 +112,6 @@ class Flow:
 def flow(sender: Node, receiver: Node, **options: Any) -> Flow:
     """A `Flow` through the tunnel between two nodes."""
     return Flow(sender.namespace, receiver.namespace, receiver.address, **options)
-
-
-# Pairs of nodes
-
-
-def make_pair(
-    lab: Lab,
-    a: Namespace,
-    b: Namespace,
-    a_host: str | None,
-    b_host: str | None,
-    settings: Settings | None = None,
-    *,
-    inner: tuple[Sequence[str], Sequence[str]] = (("10.7.0.1/24",), ("10.7.0.2/24",)),
-    names: tuple[str, str] = ("alpha", "beta"),
-) -> tuple[Node, Node]:
-    """Two nodes that know each other, not started."""
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        made = [
-            pool.submit(make_node, lab, namespace, name, addresses, settings=settings)
-            for namespace, name, addresses in zip((a, b), names, inner, strict=True)
-        ]
-        alpha, beta = (each.result() for each in made)
-    introduce(alpha, beta, a_host, b_host)
-    return alpha, beta
-
-
-def bring_up(*nodes: Node) -> None:
-    """Start nodes at the same time, and wait until they run and reach each other."""
-    for node in nodes:
-        node.start()
-    for node in nodes:
-        node.wait_running(30.0)
-    connected(*nodes)
-
-
-def connected(*nodes: Node) -> None:
-    """Wait until every two nodes that are peers have the same session in use."""
-
-    def agree(one: Node, other: Node) -> bool:
-        here, there = (e["session_id"] for e in (one.peer(other.name), other.peer(one.name)))
-        return here is not None and here == there
-
-    for i, one in enumerate(nodes):
-        for other in nodes[i + 1 :]:
-            one.wait_for_peer(other.name)
-            other.wait_for_peer(one.name)
-            wait_for(f"{one.name} and {other.name} to agree", lambda: agree(one, other))  # noqa: B023 - called at once
 
 
 # What nodes tell

@@ -3,6 +3,7 @@
 Owns the addresses that these tests use. Knows the VPN only by its command line and status.
 """
 
+import concurrent.futures
 import hashlib
 import itertools
 import random
@@ -11,7 +12,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from lab import Lab, Link, Namespace
+from lab import Lab, Link, Namespace, wait_for
 from lab.nodes import Node, Settings, introduce, make_node
 from lab.traffic import transfer
 
@@ -53,22 +54,41 @@ def make_pair(
     start_them: bool = True,
     **options: str,
 ) -> Pair:
-    """Two nodes, `alpha` and `beta`, that run and have shaken hands.
+    """Two nodes, `alpha` and `beta`, at the ends of one link, that run and have shaken hands.
 
     Only alpha knows the other's endpoint, `outer[1]`: both calling at once would end one of two sessions under packets.
     """
     ends = lab.namespace("alpha"), lab.namespace("beta")
     outers = [[f"{OUTER4[i]}/24", f"{OUTER6[i]}/64"] for i in (0, 1)]
     link = lab.link(*ends, *outers, mtu=mtu)
-    a, b = (
-        make_node(lab, end, name, [f"{INNER4[i]}/24", f"{INNER6[i]}/64"], settings=settings)
-        for i, (end, name) in enumerate(zip(ends, ("alpha", "beta"), strict=True))
-    )
-    introduce(a, b, None, outer[1], **options)
+    inner = [[f"{INNER4[i]}/24", f"{INNER6[i]}/64"] for i in (0, 1)]
+    a, b = make_nodes(lab, *ends, None, outer[1], settings, inner=(inner[0], inner[1]), **options)
     if start_them:
-        start(a, b)
-        connect(a, b)
+        bring_up(a, b)
     return Pair(a, b, link)
+
+
+def make_nodes(
+    lab: Lab,
+    a: Namespace,
+    b: Namespace,
+    a_host: str | None,
+    b_host: str | None,
+    settings: Settings | None = None,
+    *,
+    inner: tuple[Sequence[str], Sequence[str]] = (("10.7.0.1/24",), ("10.7.0.2/24",)),
+    names: tuple[str, str] = ("alpha", "beta"),
+    **options: str,
+) -> tuple[Node, Node]:
+    """Two nodes that know each other, not started."""
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        made = [
+            pool.submit(make_node, lab, namespace, name, addresses, settings=settings)
+            for namespace, name, addresses in zip((a, b), names, inner, strict=True)
+        ]
+        alpha, beta = (each.result() for each in made)
+    introduce(alpha, beta, a_host, b_host, **options)
+    return alpha, beta
 
 
 def start(*nodes: Node) -> None:
@@ -79,10 +99,24 @@ def start(*nodes: Node) -> None:
         node.wait_running(30)
 
 
-def connect(a: Node, b: Node) -> None:
-    """Wait until both ends say that they are connected."""
-    a.wait_for_peer(b.name)
-    b.wait_for_peer(a.name)
+def bring_up(*nodes: Node) -> None:
+    """Start nodes at the same time, and wait until they run and reach each other."""
+    start(*nodes)
+    connected(*nodes)
+
+
+def connected(*nodes: Node) -> None:
+    """Wait until every two nodes that are peers have the same session in use."""
+
+    def agree(one: Node, other: Node) -> bool:
+        here, there = (e["session_id"] for e in (one.peer(other.name), other.peer(one.name)))
+        return here is not None and here == there
+
+    for i, one in enumerate(nodes):
+        for other in nodes[i + 1 :]:
+            one.wait_for_peer(other.name)
+            other.wait_for_peer(one.name)
+            wait_for(f"{one.name} and {other.name} to agree", lambda: agree(one, other))  # noqa: B023 - called at once
 
 
 def content(size: int, seed: int = 0) -> bytes:

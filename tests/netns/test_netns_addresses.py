@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from netparty import Pair, connect, make_pair, start
+from netparty import Pair, connected, make_pair, start
 
 from lab import Lab, wait_for
 from lab.nodes import PQVPN, ROOT, Node, make_node
@@ -52,7 +52,7 @@ def test_shared_keys_must_be_the_same(pair: Pair, name: str) -> None:
             give(node, "node" if name == "network" else f"peer.{peer}", name, KEYS[key])
         start(*pair.nodes)
         if ours == theirs:
-            connect(*pair.nodes)
+            connected(*pair.nodes)
             assert ping(pair.a.namespace, pair.b.address, 3).lost == 0
             continue
         pair.a.poke(pair.b.interfaces[0].ip)

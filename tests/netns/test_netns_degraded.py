@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from socket import AF_INET, SOCK_DGRAM
 
 import pytest
-from flows import bring_up, make_pair
+from netparty import bring_up, make_nodes
 
 from lab import Lab, Link, wait_for
 from lab.nodes import Node
@@ -28,7 +28,7 @@ def pair() -> Iterator[tuple[Link, Node, Node]]:
     with Lab() as lab:
         a, b = lab.namespace("a"), lab.namespace("b")
         link = lab.link(a, b, ["10.0.0.1/24"], ["10.0.0.2/24"])
-        alpha, beta = make_pair(lab, a, b, "10.0.0.1", "10.0.0.2", {"timers": _TIMERS})
+        alpha, beta = make_nodes(lab, a, b, "10.0.0.1", "10.0.0.2", {"timers": _TIMERS})
         for node, peer in ((alpha, "beta"), (beta, "alpha")):
             node.set({f"peer.{peer}": {"allow_degraded": ["auth-plaintext"]}})
             header = f"\n[peer.{peer}]\n"

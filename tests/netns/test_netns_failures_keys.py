@@ -9,7 +9,8 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from flows import bring_up, connected, flow, make_pair, payloads, told, wait_replaced, wait_told
+from flows import flow, payloads, told, wait_replaced, wait_told
+from netparty import bring_up, connected, make_nodes
 
 from lab import Lab, wait_for
 from lab.nodes import Node
@@ -43,7 +44,7 @@ def pair() -> Iterator[tuple[Node, Node]]:
         a.add_route("default", via="10.0.0.2")
         a.add_route("::/0", via="fd00:0:0:1::2")
         inner = (["10.7.0.1/24", "fd77::1/64"], ["10.7.0.2/24", "fd77::2/64"])
-        nodes = make_pair(lab, a, b, "10.0.0.1", "10.0.0.2", {"timers": _TIMERS}, inner=inner)
+        nodes = make_nodes(lab, a, b, "10.0.0.1", "10.0.0.2", {"timers": _TIMERS}, inner=inner)
         bring_up(*nodes)
         yield nodes
 

@@ -10,16 +10,8 @@ import signal
 from collections.abc import Iterator
 
 import pytest
-from flows import (
-    assert_never_reused,
-    bring_up,
-    connected,
-    flow,
-    make_pair,
-    told,
-    wait_replaced,
-    wait_told,
-)
+from flows import assert_never_reused, flow, told, wait_replaced, wait_told
+from netparty import bring_up, connected, make_nodes
 
 from lab import Lab, wait_for
 from lab.nodes import Node
@@ -35,7 +27,7 @@ def _pair(lanes: int) -> Iterator[tuple[Node, Node]]:
         a, b = lab.namespace("a"), lab.namespace("b")
         lab.link(a, b, ["10.0.0.1/24"], ["10.0.0.2/24"])
         settings = {"node": {"lanes": lanes}, "timers": _TIMERS}
-        alpha, beta = make_pair(lab, a, b, None, "10.0.0.2", settings)
+        alpha, beta = make_nodes(lab, a, b, None, "10.0.0.2", settings)
         bring_up(alpha, beta)
         yield alpha, beta
 

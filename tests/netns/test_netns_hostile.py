@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 from handmadepeer import HandmadePeer, meta, udp4, udp6
-from netparty import INNER4, INNER6, OUTER4, Pair, check_tcp, connect, make_pair, start
+from netparty import INNER4, INNER6, OUTER4, Pair, check_tcp, connected, make_pair, start
 
 from lab import Lab, Namespace, wait_for
 from lab.nodes import Node, introduce, make_node
@@ -76,7 +76,7 @@ def town() -> Iterator[Town]:
         link = lab.link(stranger, pair.b.namespace, [f"{STRANGER}/24"], [f"{SEEN_BY_STRANGER}/24"])
         with pair.a.namespace.capture(pair.link.near) as seen:
             start(pair.b, pair.a)
-            connect(*pair.nodes)
+            connected(*pair.nodes)
             check_tcp(pair.a.namespace, pair.b.namespace, INNER4[1], 100_000)
         recorded = [d for d in udp_payloads(seen.frames, OUTER4[0]) if len(d) <= 1472]
         assert {d[0] for d in recorded} == {1, 4}

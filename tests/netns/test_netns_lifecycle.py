@@ -14,7 +14,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from flows import bring_up, connected, flow, make_pair, payloads, told, wait_told
+from flows import flow, payloads, told, wait_told
+from netparty import bring_up, connected, make_nodes
 
 from lab import Lab, wait_for
 from lab.nodes import PQVPN, ROOT, Node
@@ -46,7 +47,7 @@ def pair() -> Iterator[tuple[Node, Node]]:
         a.add_route("default", via="10.0.1.254")
         b.add_route("default", via="10.0.2.254")
         b.add_address("lo", f"{_FAR}/32")
-        nodes = make_pair(lab, a, b, "10.0.1.1", "10.0.2.2", {"timers": _TIMERS})
+        nodes = make_nodes(lab, a, b, "10.0.1.1", "10.0.2.2", {"timers": _TIMERS})
         for node, other in (nodes, nodes[::-1]):
             psk = node.folder / "shared.psk"
             psk.touch(0o600)

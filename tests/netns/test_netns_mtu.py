@@ -16,7 +16,7 @@ from netparty import (
     Pair,
     check_tcp,
     check_udp,
-    connect,
+    connected,
     content,
     make_pair,
     no_offloads,
@@ -128,7 +128,7 @@ def test_the_handshakes_datagrams_are_short_enough_for_every_path(narrow: Pair) 
         narrow.a.cli("peer", "reconnect", "beta")
         before = narrow.a.peer("beta")["session_id"]
         wait_for("a new session", lambda: narrow.a.peer("beta")["session_id"] != before or seen.count >= 7)
-        connect(narrow.a, narrow.b)
+        connected(narrow.a, narrow.b)
     assert max(map(len, seen.frames)) <= 1294
 
 
@@ -166,7 +166,7 @@ def routed() -> Iterator[tuple[Pair, Namespace]]:
         no_offloads(left, link.near)
         no_offloads(right, other.far)
         start(a, b)
-        connect(a, b)
+        connected(a, b)
         yield Pair(a, b, link), router
 
 

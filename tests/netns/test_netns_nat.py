@@ -6,7 +6,8 @@ alpha 192.168.1.2 --veth0-- nat --veth1-- 10.0.0.2 beta     inside 10.7.0.0/24
 from collections.abc import Iterator
 
 import pytest
-from flows import bring_up, connected, flow, make_pair, payloads, wait_told
+from flows import flow, payloads, wait_told
+from netparty import bring_up, connected, make_nodes
 
 from lab import Lab, Namespace, wait_for
 from lab.nodes import Node
@@ -30,7 +31,7 @@ def network() -> Iterator[tuple[Namespace, Node, Node]]:
         nat.masquerade("veth1", (40000, 40099))
         for timeout in ("nf_conntrack_udp_timeout", "nf_conntrack_udp_timeout_stream"):
             nat.sysctl(f"net/netfilter/{timeout}", _FORGETS)
-        alpha, beta = make_pair(lab, a, b, None, "10.0.0.2", {"timers": _TIMERS})
+        alpha, beta = make_nodes(lab, a, b, None, "10.0.0.2", {"timers": _TIMERS})
         alpha.set({"peer.beta": {"keepalive": _KEEPALIVE}})
         bring_up(alpha, beta)
         yield nat, alpha, beta

@@ -3,7 +3,18 @@
 from collections.abc import Iterator
 
 import pytest
-from netparty import INNER4, INNER6, Pair, check_tcp, check_udp, check_udp_joined, connect, make_pair, start, unexpected
+from netparty import (
+    INNER4,
+    INNER6,
+    Pair,
+    check_tcp,
+    check_udp,
+    check_udp_joined,
+    connected,
+    make_pair,
+    start,
+    unexpected,
+)
 
 from lab import Lab
 
@@ -29,7 +40,7 @@ def restart(pair: Pair, off: tuple[str, ...], off_too: tuple[str, ...], lanes: i
             }
         )
     start(*pair.nodes)
-    connect(*pair.nodes)
+    connected(*pair.nodes)
 
 
 def check_all(pair: Pair) -> None:

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from flows import assert_never_reused, bring_up, connected, flow, in_parallel, make_pair, told, wait_replaced, wait_told
+from flows import assert_never_reused, flow, in_parallel, told, wait_replaced, wait_told
+from netparty import bring_up, connected, make_nodes
 
 from lab import Lab, wait_for
 from lab.nodes import ROOT, Node
@@ -51,7 +52,7 @@ def lab() -> Iterator[Lab]:
 def restless(lab: Lab) -> tuple[Node, Node]:
     a, b = lab.namespace("a"), lab.namespace("b")
     lab.link(a, b, ["10.0.0.1/24"], ["10.0.0.2/24"], names=("veth0", "veth0"))
-    nodes = make_pair(lab, a, b, "10.0.0.1", "10.0.0.2", {"timers": _SHORT})
+    nodes = make_nodes(lab, a, b, "10.0.0.1", "10.0.0.2", {"timers": _SHORT})
     bring_up(*nodes)
     return nodes
 
@@ -60,7 +61,7 @@ def restless(lab: Lab) -> tuple[Node, Node]:
 def lasting(lab: Lab) -> tuple[Node, Node]:
     a, b = lab.namespace("c"), lab.namespace("d")
     lab.link(a, b, ["10.0.0.1/24"], ["10.0.0.2/24"], names=("veth0", "veth0"))
-    nodes = make_pair(lab, a, b, "10.0.0.1", "10.0.0.2", {"timers": _LONG}, names=("gamma", "delta"))
+    nodes = make_nodes(lab, a, b, "10.0.0.1", "10.0.0.2", {"timers": _LONG}, names=("gamma", "delta"))
     bring_up(*nodes)
     return nodes
 

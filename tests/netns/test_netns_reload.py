@@ -9,7 +9,8 @@ import signal
 from collections.abc import Iterator
 
 import pytest
-from flows import Flow, bring_up, connected, flow, told, wait_told
+from flows import Flow, flow, told, wait_told
+from netparty import bring_up, connected
 
 from lab import Lab, wait_for
 from lab.nodes import Node, introduce, make_node

@@ -6,7 +6,8 @@ alpha --veth0-- beta      outside 10.0.0.0/24 and fd00:0:0:1::/64, inside 10.7.0
 from collections.abc import Iterator
 
 import pytest
-from flows import bring_up, connected, flow, in_parallel, make_pair, wait_told
+from flows import flow, in_parallel, wait_told
+from netparty import bring_up, connected, make_nodes
 
 from lab import Lab, wait_for
 from lab.nodes import Node
@@ -28,7 +29,7 @@ def pair(lab: Lab) -> tuple[Node, Node]:
     """Over IPv4; only alpha is told where the other is."""
     a, b = lab.namespace("a"), lab.namespace("b")
     lab.link(a, b, ["10.0.0.1/24"], ["10.0.0.2/24"], names=("veth0", "veth0"))
-    nodes = make_pair(lab, a, b, None, "10.0.0.2", {"timers": _TIMERS})
+    nodes = make_nodes(lab, a, b, None, "10.0.0.2", {"timers": _TIMERS})
     bring_up(*nodes)
     return nodes
 
@@ -41,7 +42,7 @@ def pair_v6(lab: Lab) -> tuple[Node, Node]:
     for namespace in (a, b):
         namespace.sysctl("net/ipv6/conf/veth0/accept_dad", 0)  # a new address serves at once
     inner = (["fd77::1/64"], ["fd77::2/64"])
-    nodes = make_pair(
+    nodes = make_nodes(
         lab, a, b, "fd00:0:0:1::1", "fd00:0:0:1::2", {"timers": _TIMERS}, inner=inner, names=("gamma", "delta")
     )
     bring_up(*nodes)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from netparty import check_tcp, check_udp, check_udp_joined, connect, family_of, no_offloads, start, unexpected
+from netparty import check_tcp, check_udp, check_udp_joined, connected, family_of, no_offloads, start, unexpected
 
 from lab import Lab, Namespace, wait_for
 from lab.nodes import Node, make_node
@@ -58,7 +58,7 @@ def net() -> Iterator[Hub]:
         no_offloads(middle, link.near)
         start(hub, *spokes)
         for spoke in spokes:
-            connect(spoke, hub)
+            connected(spoke, hub)
         yield Hub(hub, *spokes, behind)
 
 
