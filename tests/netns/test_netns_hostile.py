@@ -100,7 +100,15 @@ def test_garbage_is_counted_and_not_answered(town: Town) -> None:
     ]
     garbage += [dice.randbytes(dice.randrange(1, 1400)) for _ in range(300)] + [b""]
     assert town.send(garbage) == []
-    assert set(town.pair.b.drops()) <= {"malformed", "wrong_lane", "unknown_index", "mac1", "no_attempt", "bad_cookie"}
+    assert set(town.pair.b.drops()) <= {
+        "malformed",
+        "version",
+        "wrong_lane",
+        "unknown_index",
+        "mac1",
+        "no_attempt",
+        "bad_cookie",
+    }
     check_tunnel(town, session)
     assert memory(town.pair.b) < before + (16 << 20)
 
