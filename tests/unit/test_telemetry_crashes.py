@@ -1,5 +1,6 @@
 """Crash reports up to the envelope: what is told of an exception or a dump, grouping, limits, and nothing else."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -13,7 +14,9 @@ from pqvpn.reasons import Reason
 from pqvpn.telemetry.crashes import describe, event
 from pqvpn.telemetry.crashes.client import CrashClient
 from pqvpn.telemetry.crashes.limits import Limits
+from pqvpn.telemetry.crashes.recorder import CrashRecorder, Naming
 from pqvpn.telemetry.envelope import Envelope, stamped
+from pqvpn.telemetry.redaction import Policy
 
 CANARY = "canary-of-a-secret-0123456789"
 
@@ -181,3 +184,65 @@ def test_fingerprints_do_not_disturb_each_other_and_are_bounded() -> None:
     assert [limits.admit((str(n),), 0.0) for n in range(100)] == [1] * 100
     assert limits.admit(("99",), 0.0) is None
     assert limits.admit(("0",), 0.0) == 1  # forgotten: there is room for ten
+
+
+# -- the recorder ----------------------------------------------------------------------------------------------------
+
+
+def recorder_of(kept: list[bytes], host: str = "") -> CrashRecorder:
+    policy = Policy("mask", b"k" * 32)
+    return CrashRecorder(policy, Naming("alpha", "test", host), kept.append, frozenset(("disk.space",)))
+
+
+def test_a_report_tells_its_surroundings_and_nothing_secret(crash: Crashed) -> None:
+    kept: list[bytes] = []
+    recorder = recorder_of(kept)
+    recorder.health = (("disk.space", "failing"),)
+    secret = "c2VjcmV0IG9mIHRoZSBub2RlIHdpdGggMzIgYnl0ZXMh"
+    recorder.note(
+        {
+            "time": 1.0,
+            "level": "info",
+            "component": "control",
+            "message": "x",
+            "endpoint": "192.0.2.77:5",
+            "psk": secret,
+        }
+    )
+    recorder.record(envelope(crash), dataclasses.replace(crash, place=f"x {secret}", thread=f"psk={secret}"))
+    (data,) = kept
+    found = json.loads(data.split(b"\n")[2])
+    assert found["tags"]["pqvpn.node"] == "alpha"
+    assert found["contexts"]["health"] == {"disk space": "failing"}
+    assert found["breadcrumbs"]["values"][0]["message"] == "x"
+    assert secret.encode() not in data
+    assert b"192.0.2.77" not in data
+    assert "server_name" not in found
+
+
+def test_a_loop_of_crashes_is_a_few_reports(crash: Crashed) -> None:
+    kept: list[bytes] = []
+    recorder = recorder_of(kept)
+    for _ in range(500):
+        recorder.record(envelope(crash), crash)
+    assert len(kept) == 3
+    assert (recorder.recorded, recorder.left_out, recorder.failed) == (3, 497, 0)
+
+
+def test_a_disk_that_refuses_is_counted(crash: Crashed) -> None:
+    def refuse(_: bytes) -> None:
+        raise OSError
+
+    recorder = CrashRecorder(Policy("mask", b"k" * 32), Naming("alpha"), refuse)
+    recorder.record(envelope(crash), crash)
+    assert (recorder.recorded, recorder.failed) == (0, 1)
+
+
+def test_every_kind_passes_the_redactor_whole() -> None:
+    kept: list[bytes] = []
+    recorder = recorder_of(kept)
+    for number, kind in enumerate(("exception", "signal", "killed", "out_of_memory", "hang", "startup")):
+        crash = Crashed(kind, "lane-0", Reason.CHILD_DIED, f"SIG{number}", pid=7, frames=("pqvpn/x.py:1 in f",))
+        recorder.record(envelope(crash), crash)
+    kinds = [json.loads(data.split(b"\n")[2])["tags"]["pqvpn.kind"] for data in kept]
+    assert kinds == ["exception", "signal", "killed", "out_of_memory", "hang", "startup"]
