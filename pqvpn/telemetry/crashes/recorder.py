@@ -21,7 +21,21 @@ if TYPE_CHECKING:
 
 _LINES = 50
 _FIELDS = frozenset(
-    ("pqvpn", "trace", "health", "process", "pid", "thread", "caused by", "place", "op", "state", "sent_at")
+    (
+        "pqvpn",
+        "pqvpn.node",
+        "pqvpn.kind",
+        "trace",
+        "health",
+        "process",
+        "pid",
+        "thread",
+        "caused by",
+        "place",
+        "op",
+        "state",
+        "sent_at",
+    )
 )
 
 
