@@ -8,11 +8,9 @@ import socket
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from pqvpn import __version__
-from pqvpn.control import status, supervision
+from pqvpn.control import supervision
 from pqvpn.control.api import Api, RequestRefusedError
 from pqvpn.control.supervision import Configure, ErrorInfo, PeerSpec, Processes, ReloadRefused
-from pqvpn.dataplane.events import Offloads
 from pqvpn.errors import PqvpnError
 from pqvpn.facts import ConfigurationApplied, ConfigurationRefused, Problem
 from pqvpn.host.clock import now
@@ -30,7 +28,6 @@ class Operations:
 
     def __init__(self, process: "ControlProcess") -> None:
         self._process = process
-        self._processes = Processes((), {})
         self._requests = count(1)
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._api: Api | None = None
@@ -56,20 +53,9 @@ class Operations:
         """Everything that `pqvpn status` shows."""
         process, time = self._process, now()
         views = process.core.peers(time)
-        slots = process.slots()
-        offloads = next(iter(process.lanes.offloads.values()), process.start.offloads or Offloads())
-        return {
-            "version": __version__,
-            "node": status.node(process.start, self._processes, offloads, process.failed_tests, views, time),
-            "processes": status.process_list(self._processes, time),
-            "peers": [
-                status.peer(
-                    view, process.peers[view.peer_id].allowed_ips, process.traffic, slots.get(view.peer_id, []), time
-                )
-                for view in views
-            ],
-            "drops": status.drops(process.counters.drops(), process.core.drops),
-        }
+        shown = process.node_status(views, time)
+        drops = shown.pop("drops")
+        return shown | {"peers": process.peer_statuses(views, time), "drops": drops}
 
     async def reload(self, _: dict[str, Any]) -> dict[str, Any]:
         """Have the configuration file read again and applied; nothing changes when it has errors."""
@@ -121,7 +107,7 @@ class Operations:
         """Take the supervisor's news and its answers to requests."""
         match message:
             case Processes():
-                self._processes = message
+                self._process.processes = message
             case Configure(request, peers, changes, restart_needed):
                 added = {p.peer_id for p in peers} - self._process.peers.keys()
                 self._process.configure(peers)

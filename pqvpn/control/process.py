@@ -12,25 +12,31 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from pqvpn.control import operations, supervision
+from pqvpn import __version__
+from pqvpn.control import operations, status, supervision
 from pqvpn.control.lanes import Lanes
 from pqvpn.control.resolver import Resolver, literal
 from pqvpn.control.supervision import ControlStart, PeerSpec
 from pqvpn.control.traffic import Traffic
+from pqvpn.control.watch import Watch
+from pqvpn.control.whose import NOBODY, Context, Whose, working_for
 from pqvpn.crypto import selftest
 from pqvpn.crypto.secret import Secret
 from pqvpn.dataplane import events
 from pqvpn.dataplane.counters import Counters
 from pqvpn.drops import DropReason
 from pqvpn.facts import FactHook, Problem
-from pqvpn.host import datagrams
+from pqvpn.host import datagrams, icmp
 from pqvpn.host.clock import now
 from pqvpn.protocol import effects
 from pqvpn.protocol.core import Core
-from pqvpn.protocol.effects import Activity, Effect
+from pqvpn.protocol.effects import Activity, Effect, Trigger
 from pqvpn.protocol.settings import NodeSettings, PeerSettings
+from pqvpn.protocol.views import PeerView
 from pqvpn.reasons import Reason
+from pqvpn.telemetry import context
 from pqvpn.wire.address import Address
+from pqvpn.wire.icmp import parse_icmp, parse_icmp6
 
 TICK = 0.25
 """Seconds between two readings of the lanes' counters."""
@@ -38,6 +44,8 @@ _SAMPLE_EVERY = 4
 _REPORT_LIMIT = 1.0
 _BATCH = 64
 """Datagrams read in one go, so that a flood does not starve the timers."""
+_ICMP_BATCH = 32
+"""ICMP errors read in one tick: they are evidence, and the kernel may drop what comes faster."""
 
 
 class ControlProcess:
@@ -56,6 +64,10 @@ class ControlProcess:
         self.resolver = Resolver(self._resolved, publish)
         self.core = Core(_node_settings(start, self.failed_tests), os.urandom, now())
         self.peers: dict[bytes, PeerSpec] = {}
+        self.whose = Whose(self.core, self.lanes, self.peers)
+        self.processes = supervision.Processes((), {})
+        self.watch = Watch(self)
+        self._icmp = [socket.socket(fileno=fd) for fd in start.icmp]
         self._timer: asyncio.TimerHandle | None = None
         self._ticks = 0
         self._send_failure = ""
@@ -68,6 +80,7 @@ class ControlProcess:
         loop.set_exception_handler(lambda _, context: self._failed("control", context.get("exception")))
         if self.failed_tests:
             self.publish(Problem(Reason.SELF_TEST_FAILED, "crypto", ", ".join(self.failed_tests)))
+        self.watch.begin()
         held = await self._ask_lanes() if self.start.restarted else {}
         self.configure(self.start.peers)
         for lane, sessions in held.items():
@@ -107,7 +120,7 @@ class ControlProcess:
 
     def configure(self, peers: tuple[PeerSpec, ...]) -> None:
         """Apply the complete set of peers at once."""
-        self.peers = {p.peer_id: p for p in peers}
+        self.peers = self.whose.peers = {p.peer_id: p for p in peers}
         self.lanes.configure({p.peer_id: p.allowed_ips for p in peers})
         self.do(lambda: self.core.set_peers(tuple(_peer_settings(p) for p in peers), now()))
         self.resolver.configure({p.peer_id: p.endpoints for p in peers}, {p.peer_id: p.name for p in peers})
@@ -116,19 +129,30 @@ class ControlProcess:
         """Begin handshakes with peers that can be reached and have no session, without waiting for traffic."""
         for peer in peers:
             if self.peers[peer].endpoints:
-                self.do(lambda: self.core.want_session(peer, now()))  # noqa: B023 - called at once
+                self.do(lambda: self.core.want_session(peer, now(), trigger=Trigger.START), self.whose.peer(peer))  # noqa: B023
 
-    def do(self, decide: Callable[[], list[Effect]]) -> None:
-        """Let the core decide and carry its effects out. The boundary of this plane: what fails is told and abandoned."""
-        self._decide(decide)
+    def do(self, decide: Callable[[], list[Effect]], whose: Context = NOBODY) -> None:
+        """Let the core decide and carry its effects out. The boundary of this plane: what fails is told and abandoned.
+
+        `whose`: in whose service, as far as it is known beforehand.
+        """
+        self._decide(decide, whose)
         self._arm()
 
-    def _decide(self, decide: Callable[[], list[Effect]]) -> None:
-        try:
-            for effect in decide():
-                self._carry_out(effect)
-        except Exception as error:  # noqa: BLE001 - the boundary: one input must not end the process
-            self._failed("core", error)
+    def _decide(self, decide: Callable[[], list[Effect]], whose: Context = NOBODY) -> None:
+        with working_for(whose):
+            try:
+                decided = decide()
+            except Exception as error:  # noqa: BLE001 - the boundary: one input must not end the process
+                self._failed("core", error)
+                return
+            for effect in decided:
+                with working_for(self.whose.effect(effect)):
+                    try:
+                        self._carry_out(effect)
+                    except Exception as error:  # noqa: BLE001 - the same boundary
+                        self._failed("core", error)
+                        return
 
     def _readable(self) -> None:
         for _ in range(_BATCH):
@@ -140,25 +164,27 @@ class ControlProcess:
             if received is None:
                 break
             data, source, local = received
-            self._decide(lambda: self.core.receive(data, source, local, now()))  # noqa: B023 - called at once
+            whose = self.whose.datagram(data)
+            self._decide(lambda: self.core.receive(data, source, local, now()), whose)  # noqa: B023 - called at once
         self._arm()  # once a batch: a flood of datagrams must not cost a look at every session each
 
     def _event(self, lane: int, event: events.Event) -> None:
+        core, whose = self.core, self.whose
         match event:
             case events.FirstAuthenticated(slot):
-                self.do(lambda: self.core.first_authenticated(slot, now()))
+                self.do(lambda: core.first_authenticated(slot, now()), whose.slot(slot))
             case events.Roamed(slot, source, local, received):
-                self.do(lambda: self.core.roamed(slot, source, local, received, now()))
+                self.do(lambda: core.roamed(slot, source, local, received, now()), whose.slot(slot))
             case events.ControlFrame(slot, body, source, local):
-                self.do(lambda: self.core.control_frame(slot, body, source, local, now()))
+                self.do(lambda: core.control_frame(slot, body, source, local, now()), whose.slot(slot))
             case events.WantSession(number):
                 peer = self.lanes.peer_id(number)
                 if peer is not None:
-                    self.do(lambda: self.core.want_session(peer, now()))
+                    self.do(lambda: core.want_session(peer, now()), whose.peer(peer))
             case events.KeysWorn(slot):
-                self.do(lambda: self.core.worn(slot, now()))
+                self.do(lambda: core.worn(slot, now()), whose.slot(slot))
             case events.StrayDatagram(datagram, source, local):
-                self.do(lambda: self.core.receive(datagram, source, local, now()))
+                self.do(lambda: core.receive(datagram, source, local, now()), whose.datagram(datagram))
             case events.Holding(_, sessions) if self._reports is not None:
                 self._reports[lane] = sessions
                 self._report_came.set()
@@ -175,7 +201,7 @@ class ControlProcess:
         self.lanes.bring_up_to_date(lane)
 
     def _resolved(self, peer: bytes, addresses: tuple[Address, ...]) -> None:
-        self.do(lambda: self.core.set_endpoints(peer, addresses, now()))
+        self.do(lambda: self.core.set_endpoints(peer, addresses, now()), self.whose.peer(peer))
 
     def _from_supervisor(self) -> None:
         try:
@@ -197,10 +223,11 @@ class ControlProcess:
     def _lane_replaced(self, lane: int, end: socket.socket) -> None:
         for entry in self.lanes.replace(lane, end):
             slot = entry.session.slot
-            self.do(lambda: self.core.lost(slot, now()))  # noqa: B023 - called at once
+            self.do(lambda: self.core.lost(slot, now()), self.whose.slot(slot))  # noqa: B023 - called at once
 
     async def _tick(self) -> None:
         while True:
+            due = now() + TICK
             await asyncio.sleep(TICK)
             self._ticks += 1
             for slot, entry in list(self.lanes.book.items()):
@@ -211,9 +238,49 @@ class ControlProcess:
                     sent=seen.last_sent_any,
                     data_sent=seen.last_sent_data,
                 )
-                self.do(lambda: self.core.observe(slot, activity, now()))  # noqa: B023 - called at once
+                self._decide(lambda: self.core.observe(slot, activity, now()))  # noqa: B023 - called at once
+            self._read_icmp()
+            self._arm()
             if self._ticks % _SAMPLE_EVERY == 0:
                 self.traffic.sample(now(), self.slots())
+            try:
+                self.watch.tick(max(0.0, now() - due))
+            except Exception as error:  # noqa: BLE001 - telling must not end the ticks
+                self._failed("watch", error)
+
+    def _read_icmp(self) -> None:
+        for sock in self._icmp:
+            parse = parse_icmp if sock.family == socket.AF_INET else parse_icmp6
+            for _ in range(_ICMP_BATCH):
+                packet = icmp.receive(sock)
+                if packet is None:
+                    break
+                found = parse(packet)
+                if found is not None and found.port == self.start.listen:
+                    self._decide(lambda: self.core.icmp(found.kind, found.to, now()))  # noqa: B023 - called at once
+
+    # -- what is shown -----------------------------------------------------------------------------------------------
+
+    def node_status(self, views: tuple[PeerView, ...], time: float) -> dict[str, Any]:
+        """All of `status` but the peers."""
+        offloads = next(iter(self.lanes.offloads.values()), self.start.offloads or events.Offloads())
+        return {
+            "version": __version__,
+            "node": status.node(self.start, self.processes, offloads, self.failed_tests, views, time),
+            "processes": status.process_list(self.processes, time),
+            "drops": status.drops(self.counters.drops(), self.core.drops),
+        }
+
+    def peer_statuses(self, views: tuple[PeerView, ...], time: float) -> list[dict[str, Any]]:
+        """The peers of `status`, in the order of `views`."""
+        slots = self.slots()
+        return [
+            status.peer(
+                view, self.peers[view.peer_id].allowed_ips, self.traffic, slots.get(view.peer_id, []), time,
+                self.watch.since(view.peer_id),
+            )
+            for view in views
+        ]  # fmt: skip
 
     def slots(self) -> dict[bytes, list[tuple[int, bytes]]]:
         """(slot, session ID) of every installed session by peer."""
@@ -250,7 +317,7 @@ class ControlProcess:
             self.core.drops[DropReason.UDP_SEND] += 1
             failure = f"{to}: {os.strerror(error.errno or 0)}"
             if failure != self._send_failure:  # once a cause, not once a retry
-                self.publish(Problem(Reason.NO_ROUTE_OUT, "udp", failure))
+                self.publish(Problem(Reason.NO_ROUTE_OUT, "udp", failure, context.current().peer))
             self._send_failure = failure
 
     def _erase(self, slot: int) -> None:
@@ -292,6 +359,7 @@ def _node_settings(start: ControlStart, failed: tuple[str, ...]) -> NodeSettings
         prefer_chacha=not start.aes_instructions,
         handshakes=selftest.handshakes_possible(failed),
         boot_id=start.boot_id,
+        sample=start.sample,
         timers=start.timers,
     )
 

@@ -80,9 +80,14 @@ def process_list(processes: Processes, now: float) -> list[dict[str, Any]]:
 
 
 def peer(
-    view: PeerView, allowed_ips: tuple[str, ...], traffic: Traffic, slots: list[tuple[int, bytes]], now: float
+    view: PeerView,
+    allowed_ips: tuple[str, ...],
+    traffic: Traffic,
+    slots: list[tuple[int, bytes]],
+    now: float,
+    since: float | None = None,
 ) -> dict[str, Any]:
-    """One element of the `peers` array. `slots`: (slot, session ID) of the peer's sessions."""
+    """One element of the `peers` array. `slots`: (slot, session ID) of its sessions; `since`: when its state began."""
     totals = traffic.totals(view.peer_id, slots)
     received, sent = traffic.rates(view.peer_id)
     return {
@@ -90,6 +95,9 @@ def peer(
         "id": peer_id.to_text(view.peer_id),
         "state": view.state.value,
         "reason": None if view.state is PeerState.UP else _reason(view.reason or Reason.NO_REPLY),
+        "since_seconds": None if since is None else round(now - since, 3),
+        "attempt": view.attempt or None,
+        "trigger": view.trigger or None,
         "last_received_seconds": None if view.last_received is None else round(now - view.last_received, 3),
         "path": "direct" if view.session else None,
         "endpoint": str(view.endpoint) if view.endpoint else None,

@@ -85,6 +85,8 @@ class ControlStart(_Message, frozen=True):
     supervisor_pid: int
     started_at: float  # of the node
     restarted: bool  # lanes may hold sessions of an earlier control
+    sample: float = 1.0  # the share of our handshakes that is traced; 0 without telemetry
+    icmp: tuple[int, ...] = ()  # raw sockets that hear ICMP errors; none where the kernel refused
 
 
 class Configure(_Message, frozen=True):

@@ -93,8 +93,10 @@ def spawn_control(
         supervisor_pid=os.getpid(),
         started_at=started_at,
         restarted=restarted,
+        sample=config.telemetry.sample if config.telemetry.enabled else 0.0,
+        icmp=tuple(sock.fileno() for sock in held.icmp),
     )
-    given = [theirs.fileno(), message.udp, message.api, message.counters, *message.lane_links]
+    given = [theirs.fileno(), message.udp, message.api, message.counters, *message.lane_links, *message.icmp]
     with theirs:
         supervision.send(ours, message)
         return _spawn("pqvpn.control", theirs.fileno(), given), ours

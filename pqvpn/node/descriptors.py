@@ -12,7 +12,7 @@ from pqvpn.config.schema import NodeConfig
 from pqvpn.dataplane.counters import Counters
 from pqvpn.dataplane.events import Offloads
 from pqvpn.errors import NetworkError
-from pqvpn.host import marks, tun, udp
+from pqvpn.host import icmp, marks, tun, udp
 from pqvpn.reasons import Reason
 
 _SO_MARK = 36
@@ -48,6 +48,7 @@ class Descriptors:
     counters: int
     links: list[LaneLink]
     crossover: list[dict[int, socket.socket]] = field(default_factory=list)
+    icmp: tuple[socket.socket, ...] = ()
 
     @property
     def offloads(self) -> Offloads:
@@ -66,6 +67,8 @@ class Descriptors:
         self.tun.close()
         self.udp.close()
         os.close(self.counters)
+        for heard in self.icmp:
+            heard.close()
         for link in self.links:
             link.close()
         for ends in self.crossover:
@@ -88,7 +91,8 @@ def open_all(config: NodeConfig, lanes: int) -> Descriptors:
     if wanted.udp_gso == "off":
         group = replace(group, gso=False)
     links = [LaneLink.make() for _ in range(lanes)]
-    return Descriptors(interface, group, Counters.create(), links, _crossovers(lanes))
+    heard = icmp.open_sockets(group.port, group.ipv6)
+    return Descriptors(interface, group, Counters.create(), links, _crossovers(lanes), heard)
 
 
 def _mark(group: udp.UdpGroup, config: NodeConfig) -> None:

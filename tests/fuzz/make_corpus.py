@@ -56,6 +56,22 @@ def _datagram() -> Seeds:
     return found | {"m3": bytes.fromhex(parties.PLAIN["m3_datagram"])}
 
 
+def _icmp() -> Seeds:
+    udp = struct.pack(">HHHH", 51820, 51821, 8, 0)
+    v4 = b"\x45" + bytes(8) + b"\x11" + bytes(2) + bytes([192, 0, 2, 1, 192, 0, 2, 2])
+    v6 = b"\x60" + bytes(5) + b"\x11\x40" + bytes(16) + bytes.fromhex("20010db8") + bytes(11) + b"\x02"
+    fragment = v6[:6] + b"\x2c" + v6[7:] + b"\x11\0\0\x01" + bytes(4)
+    outer = b"\x45" + bytes(8) + b"\x01" + bytes(10)
+    return {
+        "port": b"\0" + outer + b"\3\3" + bytes(6) + v4 + udp,
+        "too-big": b"\0" + outer + b"\3\4" + bytes(6) + v4 + udp,
+        "options": b"\0\x46" + outer[1:] + bytes(4) + b"\3\x0d" + bytes(6) + b"\x46" + v4[1:] + bytes(4) + udp,
+        "v6-port": b"\1\1\4" + bytes(6) + v6 + udp,
+        "v6-too-big": b"\1\2\0" + bytes(6) + v6 + udp,
+        "v6-fragment": b"\1\1\1" + bytes(6) + fragment + udp,
+    }
+
+
 def _m1() -> Seeds:
     who = parties.REMOTE_I.peer_id
     return {

@@ -1,0 +1,127 @@
+"""What control tells by the clock: changes of peers' states, readings for metrics and health, self-tests, clock jumps.
+
+Owns when each of these is told and what was seen last. Decides nothing: the driver calls `tick`.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pqvpn.crypto import selftest
+from pqvpn.facts import ClockJumped, CryptoChecked, NodeObserved, PeerObserved, PeerStateChanged, Problem
+from pqvpn.host.clock import now
+from pqvpn.protocol.views import PeerState, PeerView
+from pqvpn.reasons import Reason
+from pqvpn.telemetry import context
+
+if TYPE_CHECKING:
+    from pqvpn.control.process import ControlProcess
+
+OBSERVE_EVERY = 1.0
+CRYPTO_EVERY = 60.0
+JUMP = 1.0
+"""Seconds that the wall clock may move against CLOCK_BOOTTIME between two ticks."""
+_INLINE = 0.005
+"""Seconds that the self-tests may take in the event loop; past that they run in a thread."""
+_SLACK = 0.01
+
+
+@dataclass(slots=True)
+class _Seen:
+    state: PeerState
+    reason: Reason | None
+    since: float
+
+
+class Watch:
+    """Of one control process."""
+
+    def __init__(self, process: "ControlProcess", wall: Callable[[], float] = time.time) -> None:
+        self._process = process
+        self._wall = wall
+        self._seen: dict[bytes, _Seen] = {}
+        self._offset = wall() - now()
+        self._lag = 0.0
+        self._observed_at = float("-inf")
+        self._checked_at = now()
+        self._check_took = 0.0
+        self._failed = process.failed_tests
+        self._checking: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """Tell the self-tests of the start."""
+        self._process.publish(CryptoChecked(self._failed))
+
+    def since(self, peer_id: bytes) -> float | None:
+        """When the peer's state, as last looked at, began."""
+        seen = self._seen.get(peer_id)
+        return None if seen is None else seen.since
+
+    def tick(self, late: float) -> None:
+        """A tick of the driver, `late` seconds after its time."""
+        at = now()
+        self._lag = max(self._lag, late)
+        views = self._process.core.peers(at)
+        self._states(views, at)
+        self._clock(at)
+        if at >= self._observed_at + OBSERVE_EVERY - _SLACK:
+            self._observed_at = at
+            self._observe(views, at)
+        if at >= self._checked_at + CRYPTO_EVERY:
+            self._checked_at = at
+            self._check()
+
+    def _states(self, views: tuple[PeerView, ...], at: float) -> None:
+        for view in views:
+            seen = self._seen.get(view.peer_id)
+            if seen is None:  # it was down until now, unless another control process knew more
+                state = view.state if self._process.start.restarted else PeerState.DOWN
+                seen = self._seen[view.peer_id] = _Seen(state, view.reason, at)
+            if (seen.state, seen.reason) != (view.state, view.reason):
+                session_id = view.session.session_id.hex() if view.session else ""
+                spent = round(at - seen.since, 3)
+                self._process.publish(
+                    PeerStateChanged(view.name, view.state.value, seen.state.value, spent, view.reason, session_id)
+                )
+                since = at if view.state is not seen.state else seen.since
+                self._seen[view.peer_id] = _Seen(view.state, view.reason, since)
+        if len(self._seen) > len(views):
+            there = {view.peer_id for view in views}
+            self._seen = {peer_id: seen for peer_id, seen in self._seen.items() if peer_id in there}
+
+    def _clock(self, at: float) -> None:
+        offset = self._wall() - at
+        moved, self._offset = offset - self._offset, offset
+        if abs(moved) > JUMP:
+            self._process.publish(ClockJumped(round(moved, 3)))
+
+    def _observe(self, views: tuple[PeerView, ...], at: float) -> None:
+        process = self._process
+        lag, self._lag = self._lag, 0.0
+        process.publish(NodeObserved(process.node_status(views, at), round(lag, 4)))
+        for view, shown in zip(views, process.peer_statuses(views, at), strict=True):
+            with context.attached(shown["session_id"] or "", view.name):
+                process.publish(PeerObserved(view.name, shown))
+
+    def _check(self) -> None:
+        if self._check_took <= _INLINE:
+            self._checked(*_run_tests())
+        elif self._checking is None or self._checking.done():
+            self._checking = asyncio.create_task(self._check_aside(), name="self-tests")
+
+    async def _check_aside(self) -> None:
+        self._checked(*await asyncio.to_thread(_run_tests))
+
+    def _checked(self, failed: tuple[str, ...], took: float) -> None:
+        self._check_took = took
+        self._process.publish(CryptoChecked(failed, round(took, 4)))
+        if failed and failed != self._failed:
+            self._process.publish(Problem(Reason.SELF_TEST_FAILED, "crypto", ", ".join(failed)))
+        self._failed = failed
+
+
+def _run_tests() -> tuple[tuple[str, ...], float]:
+    began = now()
+    return selftest.failures(), now() - began
