@@ -8,6 +8,7 @@ import os
 import shutil
 from typing import NoReturn
 
+import hypothesis
 import pytest
 
 from lab import obstacle
@@ -15,7 +16,14 @@ from lab import obstacle
 _PROGRAM_FOLDERS = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
 
 
+# how long one example takes says how busy the machine is, and the first one pays for caches
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    hypothesis.settings.load_profile("any machine")
     # Debian keeps nft and tcpdump in sbin, which is not in the path of ordinary users.
     os.environ["PATH"] = _PROGRAM_FOLDERS
 
