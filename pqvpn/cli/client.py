@@ -22,7 +22,7 @@ _ANSWER_LIMIT = 8 << 20
 _ANSWER_SECONDS = 5.0
 
 
-def request(runtime: Path, operation: str, *, seconds: float = _ANSWER_SECONDS, **arguments: str) -> dict[str, Any]:
+def request(runtime: Path, operation: str, *, seconds: float = _ANSWER_SECONDS, **arguments: Any) -> dict[str, Any]:
     """Ask the node whose runtime folder is `runtime`; answers its result.
 
     Raises PqvpnError: node.not_running, cli.control_unreachable when it runs but does not answer within `seconds`,

@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from pqvpn.cli import identity, options, output, peers, service, status
+from pqvpn.cli import health, identity, loglevel, options, output, peers, service, status
 from pqvpn.errors import PqvpnError
 from pqvpn.reasons import Reason
 
@@ -46,6 +46,8 @@ _COMMANDS = (
         status.status,
         ("pqvpn status", "pqvpn status --watch", "pqvpn status --drops", "pqvpn status --exit-code --json"),
     ),
+    (health.health, ("pqvpn health", "pqvpn health --json", "pqvpn health --ready")),
+    (loglevel.log_level, ("pqvpn log-level", "pqvpn log-level handshake=debug --for 10m", "pqvpn log-level '*=info'")),
     (service.reload, ("pqvpn reload",)),
 )
 for _command, _examples in _COMMANDS:

@@ -18,6 +18,8 @@ from pqvpn.facts import Problem
 from pqvpn.host import privileges
 from pqvpn.reasons import Reason
 from pqvpn.telemetry import jsonlog
+from pqvpn.telemetry.publish import Publisher
+from pqvpn.telemetry.redaction import Policy, Redactor
 
 _NICE = 5
 """Where all cores are busy, a flood of handshakes must not take the lanes' time; a handshake may wait for milliseconds."""
@@ -31,22 +33,35 @@ def main() -> int:
     if not isinstance(start, supervision.ControlStart):
         return os.EX_PROTOCOL
     privileges.confine(start.supervisor_pid)
-    jsonlog.set_up("control", start.log_level, text=start.log_text or None, debug=start.debug)
+    publish = _publisher(start)
     os.nice(_NICE)
     gc.freeze()
     try:
-        asyncio.run(_serve(start, link))
+        asyncio.run(_serve(start, link, publish))
     except PqvpnError as error:
-        jsonlog.publish(Problem(error.reason, "control", error.detail))
+        publish(Problem(error.reason, "control", error.detail))
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - the process's boundary: told by type, never by text, then restarted
-        jsonlog.publish(Problem(Reason.INTERNAL, "control", type(error).__name__))
+        publish(Problem(Reason.INTERNAL, "control", type(error).__name__))
         return os.EX_SOFTWARE
     return os.EX_OK
 
 
-async def _serve(start: supervision.ControlStart, link: socket.socket) -> None:
-    await ControlProcess(start, link, jsonlog.publish).run()
+def _publisher(start: supervision.ControlStart) -> Publisher:
+    policy = Policy(start.redact_addresses, start.redact_key, frozenset(start.redact_hosts))  # type: ignore[arg-type]
+    jsonlog.set_up(
+        "control",
+        start.log_level,
+        redactor=Redactor(policy),
+        text=start.log_text or None,
+        debug=start.debug,
+        quiet=start.quiet,
+    )
+    return Publisher("control", socket.socket(fileno=start.facts) if start.facts >= 0 else None)
+
+
+async def _serve(start: supervision.ControlStart, link: socket.socket, publish: Publisher) -> None:
+    await ControlProcess(start, link, publish).run()
 
 
 if __name__ == "__main__":

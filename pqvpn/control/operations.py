@@ -8,7 +8,7 @@ import socket
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from pqvpn.control import supervision
+from pqvpn.control import loglevels, supervision
 from pqvpn.control.api import Api, RequestRefusedError
 from pqvpn.control.supervision import Configure, ErrorInfo, PeerSpec, Processes, ReloadRefused
 from pqvpn.errors import PqvpnError
@@ -39,6 +39,7 @@ class Operations:
             "reload": self.reload,
             "reconnect": self.reconnect,
             "degrade": self.degrade,
+            "log_level": self.log_level,
             "down": self.down,
         }
         self._api = Api(listener, operations)
@@ -90,6 +91,10 @@ class Operations:
             process.publish(Problem(Reason.SECURITY_DEGRADED, "control", "armed by an operator", peer.name))
         process.do(lambda: process.core.want_session(peer.peer_id, now(), force=True))
         return {"peer": peer.name, "armed": armed}
+
+    async def log_level(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Show the log's levels, or set the one of an area for a while."""
+        return loglevels.change(request, self._process.publish, self._process.link)
 
     def _named(self, request: dict[str, Any]) -> PeerSpec:
         name = str(request.get("peer", ""))

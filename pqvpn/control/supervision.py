@@ -85,6 +85,11 @@ class ControlStart(_Message, frozen=True):
     supervisor_pid: int
     started_at: float  # of the node
     restarted: bool  # lanes may hold sessions of an earlier control
+    facts: int = -1  # sending end of the link to the observer, -1: there is none
+    redact_addresses: str = "pseudonym"
+    redact_key: bytes = b""
+    redact_hosts: tuple[str, ...] = ()
+    quiet: bool = False  # standard error is a file that nobody rotates
     sample: float = 1.0  # the share of our handshakes that is traced; 0 without telemetry
     icmp: tuple[int, ...] = ()  # raw sockets that hear ICMP errors; none where the kernel refused
 
@@ -132,12 +137,20 @@ class ReloadRequested(_Message, frozen=True):
     request: int
 
 
+class LevelRequested(_Message, frozen=True):
+    """An operator set the log level of an area; it falls back after `seconds`, None: it stays."""
+
+    area: str
+    level: str
+    seconds: float | None
+
+
 class StopRequested(_Message, frozen=True):
     """An operator wants the node to end."""
 
 
 ToControl = ControlStart | Configure | ReloadRefused | LaneReplaced | Processes | Shutdown
-ToSupervisor = ControlReady | ReloadRequested | StopRequested
+ToSupervisor = ControlReady | ReloadRequested | LevelRequested | StopRequested
 
 _encoder = msgspec.msgpack.Encoder()
 _to_control: msgspec.msgpack.Decoder[ToControl] = msgspec.msgpack.Decoder(ToControl)

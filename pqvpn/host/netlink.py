@@ -20,6 +20,8 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from pqvpn.errors import NetworkError, TunError
+from pqvpn.facts import InterfaceObserved
+from pqvpn.host.interface_look import Looker
 from pqvpn.host.marks import guard_metric, routing_mark
 from pqvpn.reasons import Reason
 
@@ -76,10 +78,13 @@ class Interface:
         if not found:
             raise TunError(Reason.NO_TUN, f"interface {name} is gone", place=name)
         self._index = found[0]
+        self._addresses: tuple[str, ...] = ()
+        self._looker = Looker(self._netlink, self._index, name)
 
     def configure(self, addresses: Iterable[str], mtu: int) -> None:
         """Set addresses (CIDR) and MTU and bring the interface up."""
-        interfaces = [ipaddress.ip_interface(a) for a in addresses]
+        self._addresses = tuple(addresses)
+        interfaces = [ipaddress.ip_interface(a) for a in self._addresses]
         with _refusals("keep the kernel from talking into the tunnel by itself"):
             # no link-local address, hence no router solicitations; no multicast, hence no listener reports
             self._netlink.link("set", index=self._index, IFLA_AF_SPEC=_NO_LINK_LOCAL, flags=0, change=_IFF_MULTICAST)
@@ -118,6 +123,11 @@ class Interface:
         for prefix in sorted(self.guards() - wanted - self._networks):
             self._guard("del", prefix)
         self._rules(wanted)
+
+    def look(self) -> InterfaceObserved:
+        """Whether the kernel still has the interface, its addresses and its routes as they were set; changes nothing."""
+        with _refusals("look at the interface"):
+            return self._looker.look(self._addresses, self._routes)
 
     def guards(self) -> frozenset[str]:
         """Prefixes behind which a guard of this node stands."""

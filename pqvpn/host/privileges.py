@@ -48,9 +48,9 @@ def _call(name: str, *arguments: object) -> None:
         raise OSError(number, f"{name}: {os.strerror(number)}")
 
 
-def die_with_parent(parent: int) -> None:
-    """Be killed when the parent dies; exit at once if it is gone already. `parent` is its process id."""
-    _call("prctl", _PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+def die_with_parent(parent: int, ends_by: int = signal.SIGKILL) -> None:
+    """Get the signal `ends_by` when the parent dies; exit at once if it is gone already. `parent` is its process id."""
+    _call("prctl", _PR_SET_PDEATHSIG, int(ends_by), 0, 0, 0)
     if os.getppid() != parent:
         os._exit(os.EX_UNAVAILABLE)
 
@@ -84,8 +84,8 @@ def keep_only(capabilities: frozenset[Capability]) -> None:
     _call("capset", ctypes.byref(header), ctypes.byref(data))
 
 
-def confine(parent: int, capabilities: frozenset[Capability] = frozenset()) -> None:
+def confine(parent: int, capabilities: frozenset[Capability] = frozenset(), *, ends_by: int = signal.SIGKILL) -> None:
     """Everything a child does first: die with its parent, keep only `capabilities`, forbid inspection."""
     keep_only(capabilities)
     forbid_inspection()
-    die_with_parent(parent)
+    die_with_parent(parent, ends_by)

@@ -40,21 +40,29 @@ class RuntimeFolder:
 
     def listen(self) -> socket.socket:
         """The control socket, 0600. Raises NetworkError."""
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        before = os.umask(0o177)
         try:
-            self._socket_file.unlink(missing_ok=True)
-            listener.bind(str(self._socket_file))
-            listener.listen(_BACKLOG)
+            return listen(self._socket_file)
         except OSError as error:
-            listener.close()
             raise NetworkError(Reason.KERNEL_REFUSED, f"{error.strerror}", place=str(self._socket_file)) from error
-        finally:
-            os.umask(before)
-        return listener
 
     def release(self) -> None:
         """Remove the socket and give the lock back. The pid file stays, empty: removing it would race with the next node."""
         self._socket_file.unlink(missing_ok=True)
         os.ftruncate(self._fd, 0)
         os.close(self._fd)
+
+
+def listen(place: Path) -> socket.socket:
+    """A listening unix socket at `place`, 0600, over whatever a killed node left there. Raises OSError."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    before = os.umask(0o177)
+    try:
+        place.unlink(missing_ok=True)
+        listener.bind(str(place))
+        listener.listen(_BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    finally:
+        os.umask(before)
+    return listener

@@ -14,6 +14,8 @@ from pqvpn.control import supervision
 from pqvpn.dataplane import start as lane_start
 from pqvpn.node import translate
 from pqvpn.node.descriptors import Descriptors
+from pqvpn.observer import start as observer_start
+from pqvpn.telemetry.redaction import Policy
 
 _KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "TZ")
 
@@ -63,8 +65,11 @@ def spawn_control(
     started_at: float,
     restarted: bool,
     debug: bool,
+    facts: int,
+    policy: Policy,
+    quiet: bool,
 ) -> tuple["subprocess.Popen[bytes]", socket.socket]:
-    """Start control; returns it and the supervisor's end of its link."""
+    """Start control; returns it and the supervisor's end of its link. `facts`: where it publishes, -1: nowhere."""
     ours, theirs = supervision.link()
     udp = held.udp.sockets[0]
     message = supervision.ControlStart(
@@ -95,8 +100,28 @@ def spawn_control(
         restarted=restarted,
         sample=config.telemetry.sample if config.telemetry.enabled else 0.0,
         icmp=tuple(sock.fileno() for sock in held.icmp),
+        facts=facts,
+        redact_addresses=policy.addresses,
+        redact_key=policy.key,
+        redact_hosts=tuple(policy.hosts),
+        quiet=quiet,
     )
     given = [theirs.fileno(), message.udp, message.api, message.counters, *message.lane_links, *message.icmp]
+    given += [facts] if facts >= 0 else []
     with theirs:
         supervision.send(ours, message)
         return _spawn("pqvpn.control", theirs.fileno(), given), ours
+
+
+def spawn_observer(message: observer_start.ObserverStart) -> tuple["subprocess.Popen[bytes]", socket.socket]:
+    """Start the observer; returns it and the supervisor's end of its link, whose closing ends it."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    given = [theirs.fileno(), message.link, message.counters, message.health_socket]
+    given += [message.health_tcp] if message.health_tcp >= 0 else []
+    with theirs:
+        try:
+            observer_start.send(ours, message)
+            return _spawn("pqvpn.observer", theirs.fileno(), given), ours
+        except OSError:
+            ours.close()
+            raise

@@ -4,6 +4,7 @@ Owns the order of these steps and the supervisor's event loop. It parses nothing
 control says on its link is all it listens to, besides signals and the ends of its children.
 """
 
+import contextlib
 import os
 import selectors
 import signal
@@ -20,11 +21,12 @@ from pqvpn.config.schema import NodeConfig
 from pqvpn.control import supervision
 from pqvpn.control.supervision import ProcessInfo
 from pqvpn.errors import PqvpnError
-from pqvpn.facts import NodeStarted, NodeStopped, Problem
+from pqvpn.facts import ConfigurationLoaded, NodeStarted, NodeStopped, Problem
 from pqvpn.host import clock, privileges, runtime
 from pqvpn.host.clock import now
 from pqvpn.host.privileges import Capability
-from pqvpn.node import children, descriptors, translate
+from pqvpn.node import children, descriptors, observing, translate
+from pqvpn.node.watch import InterfaceWatch
 from pqvpn.reasons import Reason
 from pqvpn.resilience.supervisor import Supervisor
 from pqvpn.telemetry import jsonlog
@@ -37,6 +39,8 @@ _NOBODY = 0
 """The request number of a reload by SIGHUP, to which nobody waits for an answer."""
 _GOODBYE = 0.4
 """Seconds that control and lanes have to end by themselves; all of a shutdown stays under one second."""
+_END = 0.9
+"""Seconds after which what is left of a shutdown, the observer, is killed."""
 
 
 def run(path: Path, config: NodeConfig, *, debug: bool = False) -> int:
@@ -44,8 +48,6 @@ def run(path: Path, config: NodeConfig, *, debug: bool = False) -> int:
 
     Raises PqvpnError when it cannot start: another node runs, the kernel refuses.
     """
-    text = True if config.log.format == "text" else None
-    jsonlog.set_up("supervisor", "debug" if debug else config.log.level, text=text, debug=debug)
     folder = _claim(config)
     try:
         with folder.listen() as api:
@@ -84,7 +86,9 @@ class Node:
         self._started_at = clock.process_started_at()
         self._parts: dict[str, float] = {}
         self._selector = selectors.DefaultSelector()
-        self._supervisor = Supervisor(self._selector, now, jsonlog.publish, self._tell_processes)
+        self._observing = observing.Observing(config, debug=debug, started_at=self._started_at)
+        self._publish = self._observing.publish
+        self._supervisor = Supervisor(self._selector, now, self._publish, self._tell_processes)
         self._lanes = translate.lanes(config)
         self._mtu = translate.mtu(config)
         self._stop_cause = ""
@@ -93,13 +97,16 @@ class Node:
         self._control_ready = False
         self._lane_ends: dict[int, socket.socket] = {}
         self._interface: Interface | None = None
+        self._watch = InterfaceWatch(config.health.interval, self._publish)
         self._mark("load")
+        self._publish(ConfigurationLoaded(len(config.peers), self._parts["load"]))
 
     def run(self) -> int:
         """Open, serve, and close everything again whatever happens."""
         self._watch_signals()
         self._held = descriptors.open_all(self._config, self._lanes)
         try:
+            self._observing.listen()
             self._mark("descriptors")
             self._drop_privileges()
             self._supervisor.add(_CONTROL, self._spawn_control)
@@ -109,6 +116,8 @@ class Node:
             self._open_interface()
             self._mark("interface")
             self._tell_processes()
+            if self._observing.enabled:  # last: what it imports must not delay the first packet
+                self._supervisor.add_unessential(observing.NAME, lambda: self._observing.spawn(self._held.counters))
             self._serve()
             return self._supervisor.fatal or 0
         finally:
@@ -145,6 +154,9 @@ class Node:
             started_at=self._started_at,
             restarted=self._control_ready,
             debug=self._debug,
+            facts=self._observing.facts,
+            policy=self._observing.policy,
+            quiet=self._observing.quiet,
         )
         self._selector.register(self._control_link, selectors.EVENT_READ, self._from_control)
         return process
@@ -169,11 +181,12 @@ class Node:
 
     def _serve(self) -> None:
         while not self._stop_cause and self._supervisor.fatal is None:
-            due = self._supervisor.next_start()
+            due = min((t for t in (self._supervisor.next_start(), self._watch.due) if t is not None), default=None)
             timeout = None if due is None else max(0.0, due - now())
             for key, _ in self._selector.select(timeout):
                 key.data()
             self._supervisor.start_due()
+            self._watch.look_if_due(self._interface, now())
             if self._reload_wanted:
                 self._reload_wanted = False
                 self._reload(_NOBODY)
@@ -208,6 +221,9 @@ class Node:
                 self._ready()
             case supervision.ReloadRequested(request):
                 self._reload(request)
+            case supervision.LevelRequested(area, level, seconds):
+                with contextlib.suppress(ValueError):  # control has refused what is not acceptable
+                    jsonlog.set_level(area, level, seconds)
             case supervision.StopRequested():
                 self._stop_cause = "request"
 
@@ -216,7 +232,9 @@ class Node:
             self._control_ready = True
             self._mark("control")
             taken = round(sum(self._parts.values()), 3)
-            jsonlog.publish(NodeStarted(self._config.node.interface, self._held.udp.port, taken))
+            self._publish(NodeStarted(self._config.node.interface, self._held.udp.port, taken, self._parts))
+            if self._observing.enabled:
+                self._watch.begin(now())
         self._tell_processes()
 
     def _reload(self, request: int) -> None:
@@ -246,7 +264,7 @@ class Node:
         try:
             supervision.send(self._control_link, message, descriptor)
         except OSError as error:  # control is ending; its successor starts with everything
-            jsonlog.publish(Problem(Reason.INTERNAL, "supervisor", f"control takes no messages: {error.strerror}"))
+            self._publish(Problem(Reason.INTERNAL, "supervisor", f"control takes no messages: {error.strerror}"))
 
     def _tell_processes(self) -> None:
         own = ProcessInfo("supervisor", os.getpid(), 0, self._started_at)
@@ -260,19 +278,29 @@ class Node:
     # -- end ---------------------------------------------------------------------------------------------------------
 
     def _close(self) -> None:
-        """Control says goodbye while the lanes can still send, then the lanes end, then the interface goes."""
+        """Control says goodbye while the lanes can still send, then the lanes end, then the interface, then the observer.
+
+        The observer is last, so that it hears of everything, and has what time is left.
+        """
+        began = now()
         self._tell_control(supervision.Shutdown())
-        names = list(self._supervisor.children)
-        self._supervisor.end([n for n in names if n == _CONTROL], _GOODBYE)
+        lanes = [name for name in self._supervisor.children if name not in (_CONTROL, observing.NAME)]
+        self._end(_CONTROL)
         for end in self._lane_ends.values():
             end.close()
-        self._supervisor.end([n for n in names if n != _CONTROL], _GOODBYE)
+        self._end(*lanes)
         if self._interface:
             self._interface.release()
             self._interface.close()
-        self._held.close()
         if self._stop_cause:
-            jsonlog.publish(NodeStopped(self._stop_cause))
+            self._publish(NodeStopped(self._stop_cause, round(now() - began, 3)))
+        self._observing.let_go()
+        self._end(observing.NAME, seconds=max(0.05, _END - (now() - began)))
+        self._observing.close()
+        self._held.close()
+
+    def _end(self, *names: str, seconds: float = _GOODBYE) -> None:
+        self._supervisor.end([name for name in names if name in self._supervisor.children], seconds)
 
 
 def _lane_name(lane: int) -> str:

@@ -1,1 +1,4 @@
-"""The observer: the process that turns facts into signals, health and the last known state."""
+"""The observer: the process that makes traces, metrics, logs and health of what the others publish.
+
+It takes no packet and no handshake; its death, its disk and its collector cost the tunnel nothing.
+"""

@@ -3,6 +3,7 @@
 Owns starting, noticing the end of, and starting again the node's processes, and their orderly end. Knows nothing of what they
 do: each is a function that spawns it. A child that ends is replaced at once; one that ends again within seconds waits, at
 most a second, so that a broken installation does not eat the machine. Exit codes 77 and 78 say that a restart cannot help.
+A child that is not essential never ends the node and waits longer.
 """
 
 import os
@@ -20,6 +21,7 @@ Spawn = Callable[[], "subprocess.Popen[bytes]"]
 _LIVED = 5.0
 """A child that ran for so many seconds is not in a restart loop."""
 _LONGEST_WAIT = 1.0
+_LONGEST_WAIT_UNESSENTIAL = 30.0
 _FIRST_WAIT = 0.05
 FATAL = (os.EX_NOPERM, os.EX_CONFIG)
 
@@ -36,6 +38,12 @@ class Child:
     restarts: int = 0
     quick_ends: int = 0
     start_again_at: float | None = None
+    essential: bool = True
+
+    @property
+    def longest_wait(self) -> float:
+        """The longest time between its end and its next start."""
+        return _LONGEST_WAIT if self.essential else _LONGEST_WAIT_UNESSENTIAL
 
 
 class Supervisor:
@@ -61,6 +69,11 @@ class Supervisor:
         self.children[name] = Child(name, spawn)
         self._start(self.children[name])
 
+    def add_unessential(self, name: str, spawn: Spawn) -> None:
+        """The same for a child without which the node runs: what hinders its start is tried again later."""
+        self.children[name] = Child(name, spawn, start_again_at=self._clock(), essential=False)
+        self.start_due()
+
     def next_start(self) -> float | None:
         """When `start_due` wants to be called, if a child waits."""
         return min((c.start_again_at for c in self.children.values() if c.start_again_at is not None), default=None)
@@ -75,7 +88,7 @@ class Supervisor:
             except OSError as error:  # no process or memory to be had now; the others go on meanwhile
                 detail = f"{child.name} cannot be started: {error.strerror}"
                 self._publish(Problem(Reason.KERNEL_REFUSED, "supervisor", detail))
-                child.start_again_at = self._clock() + _LONGEST_WAIT
+                child.start_again_at = self._clock() + child.longest_wait
 
     def end(self, names: list[str], seconds: float) -> None:
         """Give these children time to end by themselves, then kill them. They are not started again."""
@@ -108,12 +121,12 @@ class Supervisor:
         code = child.process.wait()
         self._publish(ChildEnded(child.name, child.process.pid, describe_exit(code), Reason.CHILD_DIED))
         self._forget(child)
-        if code in FATAL:
+        if code in FATAL and child.essential:
             self.fatal = code
             return
         child.restarts += 1
         child.quick_ends = 0 if self._clock() - child.started_at >= _LIVED else child.quick_ends + 1
-        wait = 0.0 if child.quick_ends <= 1 else min(_LONGEST_WAIT, _FIRST_WAIT * 2**child.quick_ends)
+        wait = 0.0 if child.quick_ends <= 1 else min(child.longest_wait, _FIRST_WAIT * 2 ** min(child.quick_ends, 16))
         child.start_again_at = self._clock() + wait
         self.start_due()
 

@@ -1,81 +1,169 @@
 """Facts and log records as lines on standard error: JSON for machines, plain text for a terminal.
 
-Owns the line's fields and the set-up of the standard `logging` package. Knows nothing of who publishes. Exceptions are
-told by type and place; their text may hold what an operator or a peer wrote and is kept out unless debugging.
+Owns the set-up of the standard `logging` package in a process, through which every line goes. What a line says is
+`logfiles/lines.py`. Knows nothing of who publishes. Exceptions are told by type and place; their text may hold what an
+operator or a peer wrote and is kept out unless debugging.
 """
 
 import logging
 import sys
-from datetime import UTC, datetime
+import time
 from pathlib import Path
 from traceback import extract_tb
-from typing import Any
+from typing import Any, Final
 
-import msgspec
+from pqvpn.facts import Fact, LogLine
+from pqvpn.telemetry import envelope
+from pqvpn.telemetry.logfiles import lines
+from pqvpn.telemetry.logfiles.levels import EVERYTHING, RANKS, InForce, Levels
+from pqvpn.telemetry.logfiles.repeats import Repeats
 
-from pqvpn.facts import Fact
-from pqvpn.reasons import Reason
+LOGGER: Final = "pqvpn"
+FEEDBACK: Final = ("opentelemetry", "urllib3")
+"""Loggers whose records must not become facts: sending those would make more of them."""
+QUIET_AFTER: Final = 15.0
+"""A node in the background has started by then, or failed to."""
 
-_LOGGER = "pqvpn"
+
+class _Withheld:
+    """The redactor of a process that was given none: nothing of a fact but its name gets out."""
+
+    def text(self, _: str) -> str:
+        return ""
+
+    def fields(self, _: Any) -> dict[str, Any]:
+        return {}
 
 
-def set_up(component: str, level: str, *, text: bool | None = None, debug: bool = False) -> None:
-    """Send this process's log to standard error. `level` is a `logging` level name in lower case.
+class _Output:
+    """How this process writes; there is one for each process."""
 
-    `text` False: JSON lines; None: text on a terminal, else JSON. `debug` adds exception texts.
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Back to what a process has that was not set up."""
+        self.process = ""
+        self.levels = Levels("info")
+        self.repeats: Repeats[lines.Line] = Repeats()
+        self.redactor: lines.Scrubs = _Withheld()
+        self.text = False
+        self.debug = False
+        self.quiet_at: float | None = None
+        self.looked_at = 0.0
+
+
+_output = _Output()
+
+
+def set_up(
+    process: str,
+    level: str,
+    *,
+    redactor: lines.Scrubs,
+    text: bool | None = None,
+    debug: bool = False,
+    quiet: bool = False,
+) -> None:
+    """Send this process's log to standard error. `level` is a level name in lower case.
+
+    `text` False: JSON lines; None: text on a terminal, else JSON. `debug` adds exception texts. `quiet`: once the node
+    has started only errors are told here, because the log file has everything and nobody empties this stream.
     """
-    as_text = sys.stderr.isatty() if text is None else text
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Lines(component, as_text, debug))
+    _output.reset()
+    _output.process, _output.redactor, _output.debug = process, redactor, debug
+    _output.levels = Levels(level)
+    _output.text = sys.stderr.isatty() if text is None else text
+    _output.quiet_at = _now() + QUIET_AFTER if quiet else None
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [_Stderr(sys.stderr)]
     root.setLevel(logging.WARNING)
-    logging.getLogger(_LOGGER).setLevel(level.upper())
+    logging.getLogger(LOGGER).setLevel(logging.DEBUG)  # `levels` decide
+
+
+def set_level(area: str, level: str, seconds: float | None = None) -> None:
+    """Change the level of an area of this process; it falls back after `seconds`. Raises ValueError."""
+    _output.levels.change(area, level, None if seconds is None else _now() + seconds)
+
+
+def levels() -> tuple[InForce, ...]:
+    """The levels in force in this process."""
+    return _output.levels.in_force(_now())
 
 
 def publish(fact: Fact) -> None:
     """Log one fact; the `FactHook` of this package."""
-    logger = logging.getLogger(_LOGGER)
-    level = logging.getLevelNamesMapping()[fact.level.upper()]
-    if logger.isEnabledFor(level):
-        logger.log(level, fact.event, extra={"fields": {k: _plain(v) for k, v in fact.fields().items()}})
+    level = lines.level_of(fact)
+    if _wanted(fact.area, level):
+        logging.getLogger(LOGGER).log(RANKS.get(level, logging.ERROR), fact.event, extra={"fact": fact})
 
 
-def _plain(value: Any) -> Any:
-    return value.code if isinstance(value, Reason) else value
+def tick() -> None:
+    """Tell of repeats whose window ended. At most once a second; called with every fact."""
+    now = _now()
+    if now - _output.looked_at < 1.0:
+        return
+    _output.looked_at = now
+    for summary in _output.repeats.due(now):
+        _write(lines.repeated(summary))
 
 
-class _Lines(logging.Formatter):
-    def __init__(self, component: str, as_text: bool, debug: bool) -> None:
-        super().__init__()
-        self._component = component
-        self._as_text = as_text
-        self._debug = debug
+def of_record(record: logging.LogRecord, debug: bool = False) -> LogLine:
+    """A record of the standard `logging` package as a fact. `debug`: with the text of its exception."""
+    text, place, error, trace = record.getMessage(), f"{record.filename}:{record.lineno}", "", ""
+    if record.exc_info and record.exc_info[0]:
+        kind, value, raised = record.exc_info
+        frames = extract_tb(raised)
+        error = kind.__name__
+        trace = "; ".join(f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in frames)
+        if frames:
+            place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}"
+        if debug:
+            text = f"{text}: {value}"
+    return LogLine(text, record.levelname.lower(), record.name, place, error, trace)
+
+
+def _now() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _wanted(area: str, level: str) -> bool:
+    now = _now()
+    if _output.quiet_at is not None and now >= _output.quiet_at and level != "error":
+        return False
+    return _output.levels.wanted(area, level, now)
+
+
+def _write(line: lines.Line) -> None:
+    text = lines.as_text(line) if _output.text else lines.as_json(line).decode()
+    logging.getLogger(LOGGER).log(RANKS.get(str(line["level"]), logging.ERROR), text, extra={"line": text})
+
+
+class _Stderr(logging.StreamHandler[Any]):
+    """The one handler that writes. Facts come as they are, other libraries' records become facts on the way."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not hasattr(record, "line") and not self._prepare(record):
+            return
+        super().emit(record)
 
     def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, Any] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "component": self._component,
-            "message": record.getMessage(),
-        }
-        line |= getattr(record, "fields", {})
-        if record.exc_info and record.exc_info[0]:
-            line |= self._exception(record.exc_info)
-        if self._as_text:
-            return _as_text(line)
-        return msgspec.json.encode(line).decode()
+        return str(record.__dict__["line"])
 
-    def _exception(self, info: Any) -> dict[str, str]:
-        kind, value, trace = info
-        frames = extract_tb(trace)
-        place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-        found = {"exception": kind.__name__, "place": place}
-        return found | {"text": str(value)} if self._debug else found
+    def _prepare(self, record: logging.LogRecord) -> bool:
+        """Give the record its line; False when it is not to be told, or not now."""
+        fact: Fact | None = record.__dict__.get("fact")
+        if fact is None:
+            fact = of_record(record, _output.debug)
+            if not _wanted(fact.area, lines.level_of(fact)):
+                return False
+        tick()
+        stamped = envelope.stamped(fact, _output.process)
+        line = lines.make(stamped, fact, _output.redactor)
+        if not _output.repeats.take(lines.key_of(stamped, fact), line, _now()):
+            return False
+        record.line = lines.as_text(line) if _output.text else lines.as_json(line).decode()
+        return True
 
 
-def _as_text(line: dict[str, Any]) -> str:
-    known = ("time", "level", "component", "message")
-    time, level, component, message = (line[k] for k in known)
-    rest = " ".join(f"{k}={v}" for k, v in line.items() if k not in known)
-    return f"{time[11:23]} {level:7} {component:10} {message} {rest}".rstrip()
+__all__ = ["EVERYTHING", "FEEDBACK", "levels", "of_record", "publish", "set_level", "set_up", "tick"]

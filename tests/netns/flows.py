@@ -118,13 +118,14 @@ def flow(sender: Node, receiver: Node, **options: Any) -> Flow:
 
 
 def told(node: Node, message: str, **fields: Any) -> list[dict[str, Any]]:
-    """The records of the node's log with this message and these fields, oldest first."""
+    """The records of the node's log of this event and with these fields, oldest first."""
     found = []
     for line in node.log().splitlines():
         with contextlib.suppress(ValueError):
             record = json.loads(line)
-            if record.get("message") == message and fields.items() <= record.items():
-                found.append(record)
+            known = {**record, **record.get("fields", {}), "reason": record.get("code")}
+            if record.get("event") == message and fields.items() <= known.items():
+                found.append(known)
     return found
 
 

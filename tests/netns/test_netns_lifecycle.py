@@ -92,8 +92,9 @@ def _look(node: Node) -> dict[str, dict[str, str]]:
 def test_processes_keep_only_what_they_need(running: tuple[Node, Node]) -> None:
     """As docs/threat-model.md says."""
     alpha, _ = running
+    wait_for("the observer to answer", lambda: alpha.cli("health", check=False).returncode != os.EX_UNAVAILABLE)
     seen = _look(alpha)
-    assert set(seen) == {"supervisor", "control", "lane-0"}
+    assert set(seen) == {"supervisor", "control", "lane-0", "observer"}
     for component, shown in seen.items():
         status = dict(line.split(":\t", 1) for line in shown["status"].splitlines() if ":\t" in line)
         capabilities = {name: int(status[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")}

@@ -18,6 +18,7 @@ pytestmark = [pytest.mark.netns, pytest.mark.needs("nft")]
 _FORGETS = 2  # seconds that the NAT keeps a mapping nobody uses
 _KEEPALIVE = "1s"
 _TIMERS = {"m1_schedule": ["0s", "0.3s", "0.6s"], "m1_fresh_after": "1s", "path_validation": "1s"}
+_SETTINGS = {"timers": _TIMERS, "redact": {"addresses": "keep"}}  # logs are compared with real addresses
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def network() -> Iterator[tuple[Namespace, Node, Node]]:
         nat.masquerade("veth1", (40000, 40099))
         for timeout in ("nf_conntrack_udp_timeout", "nf_conntrack_udp_timeout_stream"):
             nat.sysctl(f"net/netfilter/{timeout}", _FORGETS)
-        alpha, beta = make_nodes(lab, a, b, None, "10.0.0.2", {"timers": _TIMERS})
+        alpha, beta = make_nodes(lab, a, b, None, "10.0.0.2", _SETTINGS)
         alpha.set({"peer.beta": {"keepalive": _KEEPALIVE}})
         bring_up(alpha, beta)
         yield nat, alpha, beta

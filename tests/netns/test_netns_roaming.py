@@ -16,6 +16,7 @@ from lab.traffic import ping
 pytestmark = pytest.mark.netns
 
 _TIMERS = {"m1_schedule": ["0s", "0.3s", "0.6s"], "m1_fresh_after": "1s", "path_validation": "1s"}
+_SETTINGS = {"timers": _TIMERS, "redact": {"addresses": "keep"}}  # logs are compared with real addresses
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def pair(lab: Lab) -> tuple[Node, Node]:
     """Over IPv4; only alpha is told where the other is."""
     a, b = lab.namespace("a"), lab.namespace("b")
     lab.link(a, b, ["10.0.0.1/24"], ["10.0.0.2/24"], names=("veth0", "veth0"))
-    nodes = make_nodes(lab, a, b, None, "10.0.0.2", {"timers": _TIMERS})
+    nodes = make_nodes(lab, a, b, None, "10.0.0.2", _SETTINGS)
     bring_up(*nodes)
     return nodes
 
@@ -43,7 +44,7 @@ def pair_v6(lab: Lab) -> tuple[Node, Node]:
         namespace.sysctl("net/ipv6/conf/veth0/accept_dad", 0)  # a new address serves at once
     inner = (["fd77::1/64"], ["fd77::2/64"])
     nodes = make_nodes(
-        lab, a, b, "fd00:0:0:1::1", "fd00:0:0:1::2", {"timers": _TIMERS}, inner=inner, names=("gamma", "delta")
+        lab, a, b, "fd00:0:0:1::1", "fd00:0:0:1::2", _SETTINGS, inner=inner, names=("gamma", "delta")
     )
     bring_up(*nodes)
     return nodes

@@ -17,7 +17,7 @@ _STATUS = """
 version node name id pid state uptime_seconds interface addresses listen mtu lanes offloads tun_tso tun_uso udp_gso udp_gro
 steering security self_tests passed failed start_seconds load descriptors spawn processes component restarts peers reason
 code text remedy last_received_seconds path endpoint rtt_ms loss rx_bytes tx_bytes rx_packets tx_packets rx_rate tx_rate
-handshake_age_seconds session_id role suite post_quantum path_mtu allowed_ips drops
+handshake_age_seconds session_id role suite post_quantum path_mtu allowed_ips drops since_seconds control
 """
 _LINES = """
 time level component message exception place text fields times first last repeated count area logger severity trace_id
@@ -26,7 +26,7 @@ span_id lost ok error errors detail result schema
 _HEALTH = """
 health items item since evidence depends_on depends-on title summary verdict verdicts cause causes symptoms status now age
 age_seconds written observed_at live ready checks value values metrics labels unit kind type records dropped segments bytes
-oldest newest seconds observer spool exporter drainer queue sent unsent
+oldest newest seconds observer spool exporter drainer queue sent unsent key suppressed_by stopped
 """
 _CRASHES = """
 event_id timestamp platform release environment transaction fingerprint exception values stacktrace frames filename function

@@ -1,0 +1,205 @@
+"""The supervisor's side of telemetry: the link for facts, the sockets of the observer, its start message.
+
+Owns what outlives an observer, so that its successor goes on where it ended: both ends of the link and the listening
+sockets. Reads no fact. Nothing here keeps a node from starting: what cannot be had is told and left out.
+"""
+
+import contextlib
+import os
+import socket
+import subprocess
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pqvpn import __version__
+from pqvpn.config import paths
+from pqvpn.config.schema import NodeConfig
+from pqvpn.facts import Fact, Problem
+from pqvpn.host import runtime
+from pqvpn.identity import peer_id
+from pqvpn.node import children, translate
+from pqvpn.observer import start as starting
+from pqvpn.reasons import Reason
+from pqvpn.telemetry import envelope, jsonlog, redaction
+from pqvpn.telemetry.publish import Publisher
+
+NAME = "observer"
+_STDERR = 2
+_BACKLOG = 32
+
+
+def policy_of(config: NodeConfig) -> redaction.Policy:
+    """How this node's records are redacted; makes the state folder, as far as the disk allows."""
+    hosts = {p.endpoint.host for p in config.peers if p.endpoint and p.endpoint.ip is None}
+    if config.telemetry.endpoint:
+        hosts.add(urlsplit(config.telemetry.endpoint).hostname or "")
+    folder = config.state_folder
+    with contextlib.suppress(OSError):  # the observer tells of it; meanwhile the key is one of this run
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return redaction.load(folder, config.redact.addresses, frozenset(hosts - {"", "localhost"}))
+
+
+class Observing:
+    """Telemetry as the supervisor has it. Where it is off, facts go to standard error only."""
+
+    def __init__(self, config: NodeConfig, *, debug: bool, started_at: float) -> None:
+        self._config = config
+        self._debug = debug
+        self._started_at = started_at
+        self.policy = policy_of(config)
+        self.enabled = config.telemetry.enabled
+        self.quiet = self.enabled and config.log.file and _detached(config.runtime_folder)
+        jsonlog.set_up(
+            "supervisor",
+            "debug" if debug else config.log.level,
+            redactor=redaction.Redactor(self.policy),
+            text=True if config.log.format == "text" else None,
+            debug=debug,
+            quiet=self.quiet,
+        )
+        self._link = envelope.link() if self.enabled else None
+        self._publisher = Publisher("supervisor", self._link[1] if self._link else None)
+        self._unix: socket.socket | None = None
+        self._tcp: socket.socket | None = None
+        self._process_link: socket.socket | None = None
+
+    def publish(self, fact: Fact) -> None:
+        """The supervisor's `FactHook`."""
+        self._publisher(fact)
+
+    @property
+    def facts(self) -> int:
+        """The descriptor on which other processes publish, -1: there is none."""
+        return self._link[1].fileno() if self._link else -1
+
+    def listen(self) -> None:
+        """Open the health endpoint; before privileges are given up, since a port may be a low one."""
+        if not self.enabled:
+            return
+        place = paths.health_socket(self._config.runtime_folder)
+        try:
+            self._unix = runtime.listen(place)
+        except OSError as error:
+            self.publish(Problem(Reason.KERNEL_REFUSED, "health", f"{place}: {error.strerror}"))
+        wanted = self._config.health.listen
+        if wanted is not None:
+            try:
+                self._tcp = _listen_tcp(wanted.host, wanted.port)
+            except OSError as error:
+                self.publish(Problem(Reason.ADDRESS_IN_USE, "health", f"{wanted}: {error.strerror or error}"))
+
+    def spawn(self, counters: int) -> "subprocess.Popen[bytes]":
+        """Start an observer. Raises OSError."""
+        self.let_go()
+        process, self._process_link = children.spawn_observer(self._message(counters))
+        return process
+
+    def let_go(self) -> None:
+        """Close the observer's link: it reads what is left and ends."""
+        if self._process_link:
+            self._process_link.close()
+            self._process_link = None
+
+    def close(self) -> None:
+        """Close what was kept for observers; facts go to standard error only from here on."""
+        self.let_go()
+        for end in (*(self._link or ()), self._unix, self._tcp):
+            if end:
+                end.close()
+        if self._unix:
+            paths.health_socket(self._config.runtime_folder).unlink(missing_ok=True)
+
+    def _message(self, counters: int) -> starting.ObserverStart:
+        assert self._link is not None
+        config, log = self._config, self._config.log
+        return starting.ObserverStart(
+            node=starting.Node(
+                name=config.node.name,
+                id=peer_id.to_text(config.card.peer_id),
+                version=__version__,
+                interface=config.node.interface,
+                lanes=translate.lanes(config),
+                peers=tuple(p.name for p in config.peers),
+                started_at=self._started_at,
+            ),
+            log=starting.LogSettings(
+                level="debug" if self._debug else log.level,
+                text=log.format == "text",
+                debug=self._debug,
+                quiet=self.quiet,
+                file=log.file,
+                rotate_size=log.rotate_size,
+                rotate_age=log.rotate_age,
+                keep_size=log.keep_size,
+            ),
+            export=self._export(),
+            health=starting.HealthSettings(
+                interval=config.health.interval,
+                disk_free=config.health.disk_free,
+                token=config.health_token.expose().decode() if config.health_token else None,
+            ),
+            addresses=self.policy.addresses,
+            pseudonym_key=self.policy.key,
+            hosts=tuple(self.policy.hosts),
+            state_folder=str(config.state_folder),
+            link=self._link[0].fileno(),
+            counters=counters,
+            health_socket=self._unix.fileno() if self._unix else -1,
+            health_tcp=self._tcp.fileno() if self._tcp else -1,
+            tcp_is_loopback=_is_loopback(self._tcp),
+            supervisor_pid=os.getpid(),
+        )
+
+    def _export(self) -> starting.ExportSettings:
+        config, telemetry = self._config, self._config.telemetry
+        return starting.ExportSettings(
+            endpoint=telemetry.endpoint,
+            protocol=telemetry.protocol,
+            headers=config.telemetry_headers.expose().decode() if config.telemetry_headers else None,
+            ca_file=self._file(telemetry.ca_file),
+            certificate_file=self._file(telemetry.certificate_file),
+            key_file=self._file(telemetry.key_file),
+            compression=telemetry.compression,
+            timeout=telemetry.timeout,
+            insecure=telemetry.insecure,
+            sample=telemetry.sample,
+            spool_size=telemetry.spool_size,
+            spool_age=telemetry.spool_age,
+            flush_interval=telemetry.flush_interval,
+            metrics_interval=telemetry.metrics_interval,
+        )
+
+    def _file(self, name: str | None) -> str | None:
+        return str(self._config.folder / name) if name else None
+
+
+def _detached(folder: Path) -> bool:
+    """Whether standard error is the file that `pqvpn up --detach` opens, which nobody rotates."""
+    try:
+        return os.path.samestat(os.fstat(_STDERR), os.stat(paths.log_file(folder), follow_symlinks=False))
+    except OSError:
+        return False
+
+
+def _listen_tcp(host: str, port: int) -> socket.socket:
+    """A listening socket at an address; a name but `localhost` is not looked up, since that may take its time."""
+    address = "127.0.0.1" if host == "localhost" else host
+    family, kind, protocol, _, place = socket.getaddrinfo(
+        address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+    )[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(place)
+        listener.listen(_BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _is_loopback(listener: socket.socket | None) -> bool:
+    if listener is None:
+        return False
+    host = str(listener.getsockname()[0])
+    return host.startswith("127.") or host == "::1"

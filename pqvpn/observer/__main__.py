@@ -1,0 +1,66 @@
+"""Entry of the observer process: `python -m pqvpn.observer FD`, with the supervisor's link at descriptor FD.
+
+Owns the order of first things: step back behind the tunnel's processes, read the start message, give privileges up, then
+load and serve.
+"""
+
+import os
+import signal
+import socket
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pqvpn.observer.start import ObserverStart
+
+_NICE = 10
+"""The tunnel's processes, handshakes included, come first."""
+
+
+def main() -> int:
+    """Serve until told to end; returns the exit code."""
+    os.nice(_NICE)  # before the imports, which take as long as a node's start
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
+    from pqvpn.host import privileges
+    from pqvpn.observer import start as starting
+
+    link = socket.socket(fileno=int(sys.argv[1]))
+    try:
+        start = starting.receive(link)
+    except (EOFError, ValueError):
+        return os.EX_PROTOCOL
+    privileges.confine(start.supervisor_pid, ends_by=signal.SIGTERM)  # what is queued is worth most when it is killed
+    return _observe(start, link)
+
+
+def _observe(start: "ObserverStart", link: socket.socket) -> int:
+    import asyncio
+    import gc
+
+    from pqvpn.facts import Problem
+    from pqvpn.observer.process import ObserverProcess
+    from pqvpn.reasons import Reason
+    from pqvpn.telemetry import jsonlog
+    from pqvpn.telemetry.redaction import Policy, Redactor
+
+    policy = Policy(start.addresses, start.pseudonym_key, frozenset(start.hosts))  # type: ignore[arg-type]
+    redactor = Redactor(policy)
+    log = start.log
+    jsonlog.set_up("observer", log.level, redactor=redactor, text=log.text or None, debug=log.debug, quiet=log.quiet)
+    gc.freeze()
+
+    async def serve() -> None:
+        await ObserverProcess(start, link, redactor).run()
+
+    try:
+        asyncio.run(serve())
+    except Exception as error:  # noqa: BLE001 - the process's boundary: told by type, never by text, then restarted
+        jsonlog.publish(Problem(Reason.INTERNAL, "observer", type(error).__name__))
+        return os.EX_SOFTWARE
+    return os.EX_OK
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stderr.flush()
+    os._exit(code)  # a disk or a collector that hangs in a thread must not keep the process

@@ -1,0 +1,246 @@
+"""Facts and readings become observations of health items.
+
+Owns the thresholds and what each fact says about which item. Reads nothing itself: facts are handed over as they come,
+the machine's use by whoever looked. What an item then shows is `resilience/health.py`.
+"""
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pqvpn.facts import ChildEnded, ClockJumped, CryptoChecked, Fact, InterfaceObserved, NodeObserved, PeerObserved
+from pqvpn.observer.machine import Use
+from pqvpn.reasons import Reason
+from pqvpn.resilience.health import Health, Item, State
+
+CONTROL_SILENT: Final = 3.0
+"""Seconds without a word of control, which reports once a second."""
+CLOCK_TOLERANCE: Final = 1.0
+LOOP_WINDOW: Final = 60.0
+LOOP_WARNS: Final = 3
+LOOP_FAILS: Final = 8
+PEER_GONE: Final = 15.0
+MEMORY_WARNS: Final = 384 << 20
+MEMORY_FAILS: Final = 1 << 30
+DESCRIPTORS_WARN: Final = 0.8
+DESCRIPTORS_FAIL: Final = 0.95
+HUNG: Final = 10.0
+_MOST_PROCESSES: Final = 64
+
+_REASONS: Final = {reason.code: reason for reason in Reason}
+_PEER_STATES: Final = {"up": State.OK, "connecting": State.WARNING, "stale": State.WARNING, "down": State.FAILING}
+_NO_MATTER: Final = (Reason.IDLE, Reason.NO_ENDPOINT)
+"""Why a peer may be down without anything being wrong: nobody needs it, or it has not called."""
+
+
+class Checks:
+    """What the observer knows of a node's health. `interval`: seconds between two calls of `check`."""
+
+    def __init__(self, health: Health, now: float, disk_free: int) -> None:
+        self._health = health
+        self._disk_free = disk_free
+        self._reported_at = now
+        self._peers_at: dict[str, float] = {}
+        self._ends: dict[str, deque[float]] = {}
+        self._last: InterfaceObserved | None = None
+        self._sends: tuple[int, int] | None = None
+        self._drops: Mapping[str, Any] = {}
+        self._clock_offset: float | None = None
+        self._lost = 0
+        self.pids: dict[str, int] = {}
+
+    # -- facts -------------------------------------------------------------------------------------------------------
+
+    def take(self, fact: Fact, now: float) -> None:
+        """Draw from a fact what it says about health."""
+        match fact:
+            case NodeObserved(status):
+                self._node(status, now)
+            case PeerObserved(peer, status):
+                self._peer(peer, status, now)
+            case InterfaceObserved():
+                self._interface(fact, now)
+            case ChildEnded(process):
+                if process in self._ends or len(self._ends) < _MOST_PROCESSES:
+                    self._ends.setdefault(process, deque(maxlen=LOOP_FAILS)).append(now)
+                    self._process(process, now)
+            case CryptoChecked(failed):
+                self._crypto(failed, now)
+            case ClockJumped(seconds):
+                self._see(Item.CLOCK, "", State.WARNING, Reason.CLOCK_JUMPED, f"by {seconds:+.1f} s", now)
+
+    def _node(self, status: Mapping[str, Any], now: float) -> None:
+        self._reported_at = now
+        self._see(Item.CONTROL, "", State.OK, None, "", now)
+        node = _table(status.get("node"))
+        self._crypto(tuple(str(name) for name in _list(_table(node.get("self_tests")).get("failed"))), now)
+        match node.get("security"):
+            case "degraded":
+                self._see(Item.SECURITY, "", State.WARNING, Reason.SECURITY_DEGRADED, "auth-plaintext is in use", now)
+            case "refused":
+                self._see(Item.SECURITY, "", State.FAILING, Reason.SELF_TEST_FAILED, "handshakes are refused", now)
+            case _:
+                self._see(Item.SECURITY, "", State.OK, None, "", now)
+        processes = [_table(each) for each in _list(status.get("processes"))][:_MOST_PROCESSES]
+        self.pids = {str(p.get("component")): p["pid"] for p in processes if isinstance(p.get("pid"), int)}
+        self._drops = _table(status.get("drops"))
+
+    def _crypto(self, failed: tuple[str, ...], now: float) -> None:
+        state, reason = (State.FAILING, Reason.SELF_TEST_FAILED) if failed else (State.OK, None)
+        self._see(Item.CRYPTO, "", state, reason, ", ".join(failed), now)
+
+    def _peer(self, peer: str, status: Mapping[str, Any], now: float) -> None:
+        self._peers_at[peer] = now
+        state = _PEER_STATES.get(str(status.get("state")), State.WARNING)
+        reason = _REASONS.get(str(_table(status.get("reason")).get("code")), Reason.NO_REPLY)
+        if state is State.OK or reason in _NO_MATTER:
+            self._see(Item.PEER, peer, State.OK, None, "", now)
+            return
+        last = status.get("last_received_seconds")
+        heard = "nothing authenticated came yet" if last is None else f"last authenticated packet {last:.0f} s ago"
+        endpoint = status.get("endpoint")
+        self._see(
+            Item.PEER, peer, state, reason, f"{heard}; {f'tried at {endpoint}' if endpoint else 'no address'}", now
+        )
+
+    def _interface(self, seen: InterfaceObserved, now: float) -> None:
+        name, before = seen.interface, self._last
+        self._last = seen
+        if not seen.exists or not seen.up:
+            reason, word = (Reason.TUN_DOWN, "down") if seen.exists else (Reason.TUN_GONE, "gone")
+            self._see(Item.INTERFACE, "", State.FAILING, reason, f"{name} is {word}", now)
+            return
+        self._see(Item.INTERFACE, "", State.OK, None, "", now)
+        if seen.missing:
+            self._see(Item.ADDRESSES, "", State.FAILING, Reason.TUN_DOWN, f"missing: {', '.join(seen.missing)}", now)
+        else:
+            self._see(Item.ADDRESSES, "", State.OK, None, "", now)
+        if seen.conflict:
+            self._see(Item.CONFLICT, "", State.FAILING, Reason.ADDRESS_CONFLICT, seen.conflict, now)
+        else:
+            self._see(Item.CONFLICT, "", State.OK, None, "", now)
+        if before is not None:
+            self._traffic(before, seen, now)
+
+    def _traffic(self, before: InterfaceObserved, seen: InterfaceObserved, now: float) -> None:
+        """The kernel counts a packet as sent when a lane took it, as dropped when the queue was full."""
+        refused = seen.tx_dropped - before.tx_dropped
+        if refused > 0 and seen.tx_packets == before.tx_packets:
+            evidence = f"{refused} packets found the queue of {seen.interface} full, none was taken"
+            self._see(Item.TRAFFIC, "", State.FAILING, Reason.TUN_STUCK, evidence, now)
+        else:
+            self._see(Item.TRAFFIC, "", State.OK, None, "", now)
+
+    # -- readings ----------------------------------------------------------------------------------------------------
+
+    def check(self, now: float, wall: float, udp_sends: int) -> float:
+        """Everything that needs no disk, once an interval. Answers by how much the wall clock jumped, 0.0: it did not.
+
+        `udp_sends`: datagrams that lanes got rid of, from the shared counters.
+        """
+        silent = now - self._reported_at
+        if silent > CONTROL_SILENT:
+            self._see(Item.CONTROL, "", State.FAILING, Reason.NOT_REPORTING, f"silent for {silent:.0f} s", now)
+        else:
+            self._forget_peers(now)
+        for process in self.pids:
+            self._process(process, now)
+        self._sockets(udp_sends, now)
+        return self._clock(now, wall)
+
+    def _process(self, process: str, now: float) -> None:
+        ends = [at for at in self._ends.get(process, ()) if now - at < LOOP_WINDOW]
+        if len(ends) < LOOP_WARNS:
+            self._see(Item.PROCESSES, process, State.OK, None, "", now)
+            return
+        state = State.FAILING if len(ends) >= LOOP_FAILS else State.WARNING
+        evidence = f"{process} ended {len(ends)} times in {LOOP_WINDOW:.0f} s"
+        self._see(Item.PROCESSES, process, state, Reason.CHILD_RESTARTING, evidence, now)
+
+    def _forget_peers(self, now: float) -> None:
+        """Peers that control does not speak of any more are not configured any more."""
+        self._peers_at = {peer: at for peer, at in self._peers_at.items() if now - at < PEER_GONE}
+        self._health.keep(Item.PEER, self._peers_at)
+
+    def _sockets(self, sends: int, now: float) -> None:
+        refused = self._drops.get("udp_send", 0)
+        before, self._sends = self._sends, (sends, refused)
+        if before is None:
+            return
+        more, lost = sends - before[0], refused - before[1]
+        if lost > 0:
+            state = State.WARNING if more > 0 else State.FAILING
+            evidence = f"{lost} datagrams were refused, {more} went out"
+            self._see(Item.SOCKETS, "", state, Reason.SEND_REFUSED, evidence, now)
+        else:
+            self._see(Item.SOCKETS, "", State.OK, None, "", now)
+
+    def _clock(self, now: float, wall: float) -> float:
+        offset, self._clock_offset = self._clock_offset, wall - now
+        jump = 0.0 if offset is None else wall - now - offset
+        if abs(jump) < CLOCK_TOLERANCE:
+            self._see(Item.CLOCK, "", State.OK, None, "", now)
+            return 0.0
+        return jump
+
+    def machine(self, use: Use, now: float) -> None:
+        """What a look at the machine found."""
+        for process in use.processes:
+            self._memory(process.component, process.resident, now)
+            if process.descriptors is not None and process.most_descriptors:
+                self._descriptors(process.component, process.descriptors, process.most_descriptors, now)
+        self._health.keep(Item.MEMORY, (p.component for p in use.processes))
+        self._health.keep(Item.DESCRIPTORS, (p.component for p in use.processes))
+        if use.refusal:
+            self._see(Item.DISK, "", State.FAILING, Reason.STATE_UNWRITABLE, use.refusal, now)
+        elif use.free is not None and use.free < self._disk_free:
+            evidence = f"{use.free >> 20} MiB free, {self._disk_free >> 20} MiB wanted"
+            self._see(Item.DISK, "", State.WARNING, Reason.DISK_LOW, evidence, now)
+        else:
+            self._see(Item.DISK, "", State.OK, None, "", now)
+
+    def _memory(self, process: str, resident: int, now: float) -> None:
+        state = State.FAILING if resident > MEMORY_FAILS else State.WARNING if resident > MEMORY_WARNS else State.OK
+        reason, evidence = (None, "") if state is State.OK else (Reason.MEMORY, f"{process} takes {resident >> 20} MiB")
+        self._see(Item.MEMORY, process, state, reason, evidence, now)
+
+    def _descriptors(self, process: str, count: int, most: int, now: float) -> None:
+        share = count / most
+        state = State.FAILING if share >= DESCRIPTORS_FAIL else State.WARNING if share >= DESCRIPTORS_WARN else State.OK
+        reason, evidence = (None, "") if state is State.OK else (Reason.DESCRIPTORS, f"{process} has {count} of {most}")
+        self._see(Item.DESCRIPTORS, process, state, reason, evidence, now)
+
+    # -- telemetry itself --------------------------------------------------------------------------------------------
+
+    def link(self, lost: int, now: float) -> None:
+        """Facts that processes could not hand over, in total."""
+        more, self._lost = lost - self._lost, lost
+        if more > 0:
+            self._see(Item.LINK, "", State.WARNING, Reason.FACTS_LOST, f"{more} more, {lost} in total", now)
+        else:
+            self._see(Item.LINK, "", State.OK, None, "", now)
+
+    def records(self, refusal: str, hung: float, now: float) -> None:
+        """How writing goes. `refusal`: why the disk takes nothing; `hung`: seconds that it has not answered for."""
+        if hung > HUNG:
+            evidence = f"the disk has not answered for {hung:.0f} s"
+            self._see(Item.RECORDS, "", State.FAILING, Reason.STATE_UNWRITABLE, evidence, now)
+        elif refusal:
+            self._see(Item.RECORDS, "", State.WARNING, Reason.STATE_UNWRITABLE, refusal, now)
+        else:
+            self._see(Item.RECORDS, "", State.OK, None, "", now)
+
+    def collector(self, state: State, reason: Reason | None, evidence: str, now: float) -> None:
+        """How sending to the configured endpoint goes."""
+        self._see(Item.COLLECTOR, "", state, reason, evidence, now)
+
+    def _see(self, item: Item, key: str, state: State, reason: Reason | None, evidence: str, now: float) -> None:
+        self._health.observe(item, key, state, reason, evidence, now)
+
+
+def _table(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

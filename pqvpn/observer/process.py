@@ -1,0 +1,246 @@
+"""The observer process: facts in, records, health and answers out.
+
+Owns the event loop, the timers and the order of an end. Reading facts has precedence and waits for nothing: whatever may
+wait for the disk runs in `worker`. Each consumer of facts has a boundary of its own: one that fails is told and counted,
+the others go on. Knows nothing of signals, spool or log lines beyond handing facts over.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from pqvpn.dataplane.counters import Counters
+from pqvpn.facts import ClockJumped, Fact, HealthChanged, LevelChanged, Problem
+from pqvpn.host.clock import now
+from pqvpn.observer import http, machine
+from pqvpn.observer.checks import Checks
+from pqvpn.observer.intake import BATCH, Intake
+from pqvpn.observer.keeping import Keeping
+from pqvpn.observer.knowledge import Knowledge
+from pqvpn.observer.start import ObserverStart
+from pqvpn.observer.worker import Worker
+from pqvpn.reasons import Reason
+from pqvpn.resilience.health import Change, Finding, Health, Item
+from pqvpn.telemetry import envelope, jsonlog, last, publish
+from pqvpn.telemetry.envelope import Envelope
+from pqvpn.telemetry.redaction import Redactor
+
+LAST_EVERY: Final = 2.0
+GOODBYE: Final = 0.3
+"""Seconds that an end may take: reading what is left, flushing, the last state."""
+_LAST_WORD: Final = 1.0
+"""Seconds after which an end that hangs is ended by the kernel (SIGALRM)."""
+_HTTP_AGAIN: Final = 5.0
+_FAULT_TOLD_EVERY: Final = 60.0
+
+
+class ObserverProcess:
+    """One node's observer. `link` leads to the supervisor: its end is ours."""
+
+    def __init__(self, start: ObserverStart, link: socket.socket, redactor: Redactor) -> None:
+        began = now()
+        self._start = start
+        self._link = link
+        self._ended = asyncio.Event()
+        self._intake = Intake(socket.socket(fileno=start.link))
+        self._counters = Counters(start.counters)
+        self._health = Health()
+        self._checks = Checks(self._health, began, start.health.disk_free)
+        self._knowledge = Knowledge(start.node, redactor)
+        self._worker = Worker(now, self._job_failed)
+        self._folder = Path(start.state_folder)
+        self._keeping = Keeping(start, redactor, self._counters, began)
+        self._faults: dict[str, tuple[int, float]] = {}
+        self._last_refusal = ""
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def run(self) -> None:
+        """Serve until the supervisor closes the link or SIGTERM comes."""
+        loop = self._loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: self._fault("loop", context.get("exception")))
+        loop.add_signal_handler(signal.SIGTERM, self._ended.set)
+        self._link.setblocking(False)
+        loop.add_reader(self._link, self._link_ended)
+        publish.relay(self.publish)
+        self._worker.start()
+        self._worker.submit("open", self._keeping.open)
+        loop.add_reader(self._start.link, self._readable)
+        tasks = [asyncio.create_task(each) for each in (*self._timers(), *self._servers())]
+        await self._ended.wait()
+        for task in tasks:
+            task.cancel()
+        loop.remove_reader(self._start.link)
+        self._goodbye(now() + GOODBYE)
+
+    def publish(self, fact: Fact) -> None:
+        """A fact of the observer's own."""
+        if fact.told:
+            jsonlog.publish(fact)
+        self._take(envelope.stamped(fact, "observer"), fact)
+
+    # -- facts -------------------------------------------------------------------------------------------------------
+
+    def _readable(self) -> None:
+        for stamped, fact in self._intake.read(BATCH):
+            self._take(stamped, fact)
+
+    def _take(self, stamped: Envelope, fact: Fact) -> None:
+        time_ = now()
+        if isinstance(fact, LevelChanged):
+            self._set_level(fact)
+        with self._boundary("health"):
+            self._checks.take(fact, time_)
+        with self._boundary("state"):
+            self._knowledge.take(stamped, fact, time_)
+        with self._boundary("records"):
+            self._keeping.take(stamped, fact, time_)
+
+    def _set_level(self, fact: LevelChanged) -> None:
+        with contextlib.suppress(ValueError):  # control refused it already if an operator asked for it
+            jsonlog.set_level(fact.target, fact.value, fact.seconds)
+            self._keeping.levels.change(fact.target, fact.value, now() + fact.seconds if fact.seconds else None)
+
+    # -- timers ------------------------------------------------------------------------------------------------------
+
+    def _timers(self) -> Iterator[Coroutine[Any, Any, None]]:
+        export, interval = self._start.export, self._start.health.interval
+        yield self._every(export.flush_interval, "flush", self._flush)
+        yield self._every(export.metrics_interval, "metrics", self._collect)
+        yield self._every(interval, "checks", self._check)
+        yield self._every(LAST_EVERY, "last", self._write_last)
+
+    async def _every(self, seconds: float, name: str, do: Callable[[], None]) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            with self._boundary(name):
+                do()
+
+    def _flush(self) -> None:
+        jsonlog.tick()
+        self._keeping.tick(now())
+        self._worker.submit("flush", self._keeping.flush)
+
+    def _collect(self) -> None:
+        self._worker.submit("metrics", self._keeping.collect)
+
+    def _check(self) -> None:
+        time_ = now()
+        jump = self._checks.check(time_, time.time(), self._udp_sends())
+        if jump:
+            self.publish(ClockJumped(round(jump, 3)))
+        self._checks.link(self._intake.total_lost(), time_)
+        self._checks.records(self._keeping.refusal or self._last_refusal, self._worker.hung(time_), time_)
+        if (seen := self._keeping.collector()) is not None:
+            self._checks.collector(*seen, time_)
+        self._worker.submit("machine", self._look)
+        for change in self._health.changes(time_):
+            self.publish(_told(change))
+        self._knowledge.changed = True
+
+    def _udp_sends(self) -> int:
+        return sum(self._counters.totals(lane)["udp_sends"] for lane in range(self._start.node.lanes))
+
+    def _look(self) -> None:
+        """In the worker: what the machine says; the loop draws the conclusions."""
+        use = machine.look(self._folder, {**self._checks.pids, "observer": os.getpid()})
+        if self._loop and not self._ended.is_set():
+            self._loop.call_soon_threadsafe(lambda: self._checks.machine(use, now()))
+
+    def _write_last(self) -> None:
+        if self._knowledge.changed:
+            state = self._knowledge.last(self._findings(), now(), time.time_ns())
+            self._worker.submit("last", lambda: self._store_last(state))
+
+    def _store_last(self, state: dict[str, Any]) -> None:
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            last.write(self._folder, state)
+            self._last_refusal = ""
+        except OSError as error:
+            self._last_refusal = error.strerror or type(error).__name__
+
+    # -- answers -----------------------------------------------------------------------------------------------------
+
+    def _servers(self) -> Iterator[Coroutine[Any, Any, None]]:
+        unix = http.Application(self._report, self._keeping.metrics_text)
+        yield self._serve(unix, socket.socket(fileno=self._start.health_socket))
+        if self._start.health_tcp >= 0:
+            token = None if self._start.tcp_is_loopback else self._start.health.token
+            tcp = http.Application(self._report, self._keeping.metrics_text, token)
+            yield self._serve(tcp, socket.socket(fileno=self._start.health_tcp))
+
+    async def _serve(self, application: http.Application, listener: socket.socket) -> None:
+        listener.setblocking(False)
+        while True:
+            try:
+                await http.serve(application, listener.dup())
+            except Exception as error:  # noqa: BLE001 - answers are not what the observer may die of
+                self._fault("http", error)
+            await asyncio.sleep(_HTTP_AGAIN)
+
+    def _report(self) -> dict[str, Any]:
+        return self._knowledge.health(self._findings(), now(), time.time_ns())
+
+    def _findings(self) -> tuple[Finding, ...]:
+        return self._health.report(now())
+
+    # -- faults and the end ------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _boundary(self, where: str) -> Any:
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - the boundary: one consumer must not cost the others their facts
+            self._fault(where, error)
+
+    def _job_failed(self, name: str, error: Exception) -> None:
+        if self._loop and not self._loop.is_closed():
+            with contextlib.suppress(RuntimeError):  # the loop ended in between
+                self._loop.call_soon_threadsafe(lambda: self._fault(name, error))
+
+    def _fault(self, where: str, error: BaseException | None) -> None:
+        """Tell of an internal error, at most once a minute for each place: the consumer that failed may be the teller."""
+        count, told = self._faults.get(where, (0, 0.0))
+        time_ = now()
+        tell = not told or time_ - told > _FAULT_TOLD_EVERY
+        self._faults[where] = (count + 1, time_ if tell else told)
+        if tell:
+            detail = f"{type(error).__name__} at {_place(error)} ({count + 1} so far)"
+            self.publish(Problem(Reason.INTERNAL, f"observer.{where}", detail))
+
+    def _link_ended(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            if not self._link.recv(1):
+                self._ended.set()
+
+    def _goodbye(self, deadline: float) -> None:
+        """Read what is left, then flush within the time that is left."""
+        signal.setitimer(signal.ITIMER_REAL, _LAST_WORD)
+        while now() < deadline - 0.6 * GOODBYE and (left := list(self._intake.read(BATCH))):
+            for stamped, fact in left:
+                self._take(stamped, fact)
+        self._keeping.close(now())
+        self._write_last()
+        self._worker.submit("end", self._keeping.flush_and_close)
+        self._worker.end(max(0.01, deadline - now()))
+
+
+def _told(change: Change) -> HealthChanged:
+    finding = change.finding
+    peer = finding.key if finding.item is Item.PEER else ""
+    return HealthChanged(
+        finding.name, str(finding.state), str(change.before), finding.reason, finding.evidence, peer=peer
+    )
+
+
+def _place(error: BaseException | None) -> str:
+    trace = error.__traceback__ if error else None
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    return f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}" if trace else "an unknown place"

@@ -1,0 +1,106 @@
+"""What the supervisor tells the observer, as frozen types.
+
+Owns the records and their encoding (one msgpack message in one SOCK_SEQPACKET datagram). Secrets (the collector's
+headers, the bearer token, the key of pseudonyms) are in the message only, never in arguments or environment. Knows
+nothing of what the observer does with them.
+"""
+
+import socket
+
+import msgspec
+
+_LARGEST = 128 << 10
+
+
+class _Message(msgspec.Struct, frozen=True, tag=True):
+    def __repr__(self) -> str:
+        """Only the name: the message carries secrets."""
+        return type(self).__name__
+
+
+class LogSettings(_Message, frozen=True):
+    """[log] as the observer needs it. `file` False: no files. Sizes in bytes, times in seconds."""
+
+    level: str
+    text: bool
+    debug: bool
+    quiet: bool  # standard error is a file that nobody rotates
+    file: bool
+    rotate_size: int
+    rotate_age: float
+    keep_size: int
+
+
+class ExportSettings(_Message, frozen=True):
+    """[telemetry] as it is configured. `endpoint` None: nothing leaves this host. `headers`: lines `name: value`."""
+
+    endpoint: str | None
+    protocol: str
+    headers: str | None
+    ca_file: str | None
+    certificate_file: str | None
+    key_file: str | None
+    compression: str
+    timeout: float
+    insecure: bool
+    sample: float
+    spool_size: int
+    spool_age: float
+    flush_interval: float
+    metrics_interval: float
+
+
+class HealthSettings(_Message, frozen=True):
+    """[health]. `token` guards what is not on loopback; `interval` in seconds, `disk_free` in bytes."""
+
+    interval: float
+    disk_free: int
+    token: str | None
+
+
+class Node(_Message, frozen=True):
+    """Whose observer this is. `id`: the peer ID as text; `peers`: names configured at start."""
+
+    name: str
+    id: str
+    version: str
+    interface: str
+    lanes: int
+    peers: tuple[str, ...]
+    started_at: float  # CLOCK_BOOTTIME
+
+
+class ObserverStart(_Message, frozen=True):
+    """Everything an observer needs; the first message. Descriptors are inherited and named by number, -1: none."""
+
+    node: Node
+    log: LogSettings
+    export: ExportSettings
+    health: HealthSettings
+    addresses: str  # pseudonym, mask, keep
+    pseudonym_key: bytes
+    hosts: tuple[str, ...]  # names of the configuration that are redacted in sentences, too
+    state_folder: str
+    link: int  # reading end of the facts
+    counters: int  # memfd of the lanes
+    health_socket: int  # listening unix socket
+    health_tcp: int = -1  # listening TCP socket
+    tcp_is_loopback: bool = False
+    supervisor_pid: int = 0
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(ObserverStart)
+
+
+def send(link: socket.socket, start: ObserverStart) -> None:
+    """Put the message on the link. Raises OSError when it finds no room."""
+    link.send(_encoder.encode(start))
+
+
+def receive(link: socket.socket) -> ObserverStart:
+    """Wait for the message. Raises EOFError when the link closed, ValueError when it is something else."""
+    data = link.recv(_LARGEST)
+    if not data:
+        raise EOFError("the link closed before the start message")
+    return _decoder.decode(data)
