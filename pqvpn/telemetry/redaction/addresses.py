@@ -92,14 +92,11 @@ def _v6(match: re.Match[str], names: Pseudonyms) -> str:
 
 def _begins_with_address(body: str) -> str | None:
     """The address that `body` is but for punctuation or a port behind it."""
-    end = len(body)
-    while end > 0 and len(body) - end < _PUNCTUATION:
-        for each in (body[:end], body[:end].rpartition(":")[0]):
-            if ":" in each and len(each) <= _LONGEST and _is_address(each):
-                return each
-        if body[end - 1] not in ".:":
-            return None
-        end -= 1
+    punctuation = len(body) - len(body.rstrip(".:"))
+    ends = [body[: len(body) - cut] for cut in range(min(punctuation, _PUNCTUATION) + 1)]
+    for each in (*ends, *(end.rpartition(":")[0] for end in ends)):
+        if ":" in each and len(each) <= _LONGEST and _is_address(each):
+            return each
     return None
 
 

@@ -12,6 +12,7 @@ from types import TracebackType
 _MOST_FRAMES = 32
 _MOST_CAUSES = 8
 _FRAME = re.compile(r'File "([^"\r\n]{0,512})", line (\d{1,9})(?:, in ([\w.<>]{1,128}))?')
+_TOLD = re.compile(r"\s*((?:[\w./-]{1,128}\.py|<[\w. ]{1,64}>|\?):\d{1,9}(?: in |:)[\w.<>?]{1,128})\s*", re.ASCII)
 _KIND = re.compile(r"(?<![^\s|+-])([A-Za-z_][\w.]{0,127})(?=:|\s|$)", re.ASCII)
 _KINDS = ("Error", "Exception", "ExceptionGroup", "Exit", "Interrupt", "Refused", "Warning")
 _PLACE = re.compile(r"[\w.<> -]{1,64}", re.ASCII)
@@ -38,11 +39,16 @@ def kind(error: BaseException) -> str:
 
 
 def stack_trace(text: str) -> str:
-    """What may be told of a stack trace in Python's format: each frame's file name, line and function, and types."""
+    """What may be told of a stack trace: each frame's file name, line and function, and types.
+
+    In Python's own format, or as this package and crash reports tell frames.
+    """
     found: list[str] = []
     for line in text.splitlines():
         if frame := _FRAME.search(line):
             found.append(_frame(frame[1], int(frame[2]), frame[3] or "?"))
+        elif told := _TOLD.fullmatch(line):
+            found.append(told[1])
         elif (named := _KIND.match(line.lstrip(" |+-"))) and named[1].endswith(_KINDS):
             found.append(named[1])
         if len(found) == _MOST_FRAMES * 2:

@@ -105,7 +105,7 @@ class OtelRedactor:
     def _scope(self, scope: InstrumentationScope) -> InstrumentationScope:
         return InstrumentationScope(
             self._redactor.text(scope.name),
-            self._redactor.value("version", scope.version) if scope.version else None,
+            self._redactor.value("version", scope.version) if scope.version else scope.version,
             _schema(scope.schema_url),
             self._redactor.fields(scope.attributes or {}),
         )
@@ -119,7 +119,7 @@ class OtelRedactor:
         return Event(self._redactor.text(event.name), self.attributes(event.attributes), event.timestamp)
 
     def _link(self, link: Link) -> Link:
-        return Link(cast(SpanContext, _plain(link.context)), self.attributes(link.attributes))
+        return Link(cast(SpanContext, _plain(link.context)), self.attributes(link._attributes))
 
     def _resource_metrics(self, given: ResourceMetrics) -> ResourceMetrics:
         scopes = [

@@ -22,7 +22,7 @@ _ODD = re.compile("[^\t\n\r\x20-\x7e\xa1-\ud7ff\ue000-\ufffc\U00010000-\U0010fff
 _HIGH = re.compile("[\x80-\xff]")
 _SYMBOL = re.compile("[\xa1-\xbf\xd7\xf7]")
 _ESCAPE = re.compile(r"\\{1,8}(?:x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|[0-3][0-7]{2})")
-_PERCENT = re.compile(r"%[0-9A-Fa-f]{2}")
+_PERCENT = re.compile(r"%(?!3[Aa])[0-9A-Fa-f]{2}")  # but for colons, of which an address has many
 _QUOTED = r"(?:'(?:[^'\\]|\\.)*+(?:'|\\?\Z)|\"(?:[^\"\\]|\\.)*+(?:\"|\\?\Z))"
 _BYTES = re.compile(rf"(?<![A-Za-z0-9_])[bB][rR]?{_QUOTED}", re.DOTALL)
 _NAMES = (
@@ -48,7 +48,7 @@ _LONG = re.compile(rf"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{{33,}}+{_LINES}")
 _ESCAPED = r"%(?:2[BFbf]|3[Dd])|\\{1,4}/|\\{1,4}n"
 _LONG_ESCAPED = re.compile(rf"(?<![A-Za-z0-9+/_-])(?:[A-Za-z0-9+/_=-]|{_ESCAPED}){{33,}}+")
 _PAIRS = re.compile(
-    r"(?<![0-9A-Fa-f])[0-9A-Fa-f]{2}(?:[: -][0-9A-Fa-f]{2}){11,}+"  # aa:bb:cc ...
+    r"(?<![0-9A-Fa-f])[0-9A-Fa-f]{2}([: -])[0-9A-Fa-f]{2}(?:\1[0-9A-Fa-f]{2}){10,}+"  # aa:bb:cc ...
     r"|0[xX][0-9A-Fa-f]{1,2}(?:(?:, ?| )0[xX][0-9A-Fa-f]{1,2}){11,}+"  # 0xaa, 0xbb ...
     r"|(?<![0-9A-Fa-f])[0-9A-Fa-f]{4}(?: [0-9A-Fa-f]{4}){7,}+"  # a dump in words of 16 bits
     r"|(?<![0-9A-Fa-f.])(?:[0-9A-Fa-f]\.){20,}+[0-9A-Fa-f]?"  # nibbles, as in ip6.arpa
@@ -160,8 +160,9 @@ def _url(match: re.Match[str]) -> str:
 def _long(text: str) -> str:
     if len(text) < 33:
         return text
-    text = _LONG.sub(_unless_ordinary, text)
-    return _LONG_ESCAPED.sub(_unless_ordinary, text) if "%" in text or "\\" in text else text
+    if "%" in text or "\\" in text:
+        text = _LONG_ESCAPED.sub(_unless_ordinary, text)
+    return _LONG.sub(_unless_ordinary, text)
 
 
 def _unless_ordinary(match: re.Match[str]) -> str:

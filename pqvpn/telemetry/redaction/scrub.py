@@ -28,6 +28,7 @@ _PASSES = 5
 _SHORT = 96
 _REMEMBERED = 4096
 _WIDEST = 1 << 64  # counters and nanoseconds are below, keys as numbers are not
+_ID = re.compile(r"[0-9a-f]{16}|[0-9a-f]{32}")  # of spans, traces and sessions: new ones all the time, and public
 _KEY = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}", re.ASCII)
 _VERSION = re.compile(r"[A-Za-z0-9.+~_-]{1,32}", re.ASCII)
 _TOLD_AS_TEXT = (
@@ -50,6 +51,8 @@ class Redactor:
         """A text for people: a message, a name, a line."""
         try:
             exact = text if type(text) is str else str.__str__(text)
+            if _ID.fullmatch(exact):
+                return exact
             return self._short(exact) if len(exact) <= _SHORT else self._of_text(exact)
         except Exception:  # noqa: BLE001 - fails closed
             return REDACTED
@@ -92,7 +95,7 @@ class Redactor:
     def stack_trace(self, text: str) -> str:
         """A stack trace that was written out: frames and types, without texts and lines of source."""
         try:
-            return self.text(exceptions.stack_trace(text[: patterns.LIMIT * 4]))
+            return self.text(exceptions.stack_trace(text[: patterns.LIMIT * 4])) or REDACTED
         except Exception:  # noqa: BLE001 - fails closed
             return REDACTED
 
@@ -116,7 +119,7 @@ class Redactor:
             if name in VERSIONS and _VERSION.fullmatch(value):
                 return patterns.redact(value)
             found = self.text(value)
-            return addresses.whole(found, self._names) if name in HOSTS and found == value else found
+            return addresses.whole(found, self._names) if name in HOSTS else found
         return self._of(value, depth)
 
     def _of(self, value: Any, depth: int) -> Any:
