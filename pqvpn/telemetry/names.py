@@ -121,7 +121,7 @@ NETWORK_TRANSPORT: Final = _attribute("network.transport", "word", "`udp`")
 NETWORK_TYPE: Final = _attribute("network.type", "word", "`ipv4` or `ipv6`, of the outer address")
 NETWORK_DIRECTION: Final = _attribute("network.io.direction", "word", "`receive` or `transmit`")
 NETWORK_INTERFACE: Final = _attribute("network.interface.name", "name", "the tunnel's interface")
-DNS_NAME: Final = _attribute("dns.question.name", "address", "the host name that was looked up")
+SERVER_ADDRESS: Final = _attribute("server.address", "address", "the host name that was looked up")
 PROCESS_PID: Final = _attribute("process.pid", "number", "the process that the record is about")
 THREAD_NAME: Final = _attribute("thread.name", "name", "the thread")
 # own: where and whose
@@ -130,7 +130,7 @@ COMPONENT: Final = _attribute(
 )
 PROCESS: Final = _attribute("pqvpn.process", "name", "supervisor, control, observer, lane-0, ...")
 LANE: Final = _attribute("pqvpn.lane", "name", "lane-0, lane-1, ...")
-PEER: Final = _attribute("pqvpn.peer", "name", "the peer's name in the configuration; `other` when it is not there")
+PEER: Final = _attribute("pqvpn.peer", "name", "the peer's name in the configuration")
 ATTEMPT: Final = _attribute("pqvpn.attempt", "id", "the attempt to connect: the trace id of its spans")
 REASON: Final = _attribute("pqvpn.reason", "word", "reason code, explained in reasons.md")
 DROP: Final = _attribute("pqvpn.drop", "word", "why a packet was discarded")
@@ -190,7 +190,7 @@ LOGGER: Final = _attribute("pqvpn.logger", "name", "the logger of the standard l
 ACTION: Final = _attribute("pqvpn.error.class", "word", "what the node does: retry, fallback, shutdown or drop")
 QUEUE: Final = _attribute("pqvpn.queue", "word", "which queue")
 LOSS: Final = _attribute(
-    "pqvpn.loss", "word", "where a record was lost: link, redaction, sink, full, spool_*, export_*"
+    "pqvpn.loss", "word", "where: link, redaction, sink, full, attempts, peers, and what spool and export say"
 )
 SIGNAL: Final = _attribute("pqvpn.signal", "word", "traces, metrics or logs")
 
@@ -316,7 +316,7 @@ FIELDS: Final[dict[str, str]] = {
     "message": MESSAGE, "number": NUMBER, "cookie": COOKIE, "sampled": SHARED, "drop": DROP, "drops": DROPS, "role": ROLE,
     "suite": SUITE, "seconds": SECONDS, "policy": POLICY, "reason": REASON, "detail": DETAIL, "why": WHY, "count": COUNT,
     "named": NAMED, "have": HAVE, "want": WANT, "state": STATE, "before": STATE_BEFORE, "validated": VALIDATED, "rtt": RTT,
-    "after": MTU_AFTER, "largest": MTU_LARGEST, "kind": KIND, "host": DNS_NAME, "addresses": ADDRESSES, "kept": KEPT,
+    "after": MTU_AFTER, "largest": MTU_LARGEST, "kind": KIND, "host": SERVER_ADDRESS, "addresses": ADDRESSES, "kept": KEPT,
     "component": PROCESS, "peers": PEERS, "changes": CHANGES, "restart_needed": RESTART_NEEDED, "errors": ERRORS,
     "interface": NETWORK_INTERFACE, "listen": NETWORK_LOCAL_PORT, "parts": PARTS, "cause": CAUSE, "process": PROCESS,
     "pid": PROCESS_PID, "status": STATUS, "restarts": RESTARTS, "place": PLACE, "error": EXCEPTION_TYPE,
