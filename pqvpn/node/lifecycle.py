@@ -57,7 +57,7 @@ def run(path: Path, config: NodeConfig, *, debug: bool = False) -> int:
 
 
 def clean(path: Path, config: NodeConfig) -> tuple[str, ...]:
-    """Remove the guard routes and the socket that a killed node left behind; returns the routes' prefixes.
+    """Remove the guard routes and the sockets that a killed node left behind; returns the routes' prefixes.
 
     Raises PqvpnError: ALREADY_RUNNING when one runs after all, or what the kernel refuses.
     """
@@ -65,6 +65,7 @@ def clean(path: Path, config: NodeConfig) -> tuple[str, ...]:
 
     folder = _claim(config)
     try:
+        paths.health_socket(config.runtime_folder).unlink(missing_ok=True)
         return remove_guards(str(config.path))
     finally:
         folder.release()
