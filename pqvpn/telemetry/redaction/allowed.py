@@ -6,10 +6,10 @@ loses its value. Whoever has fields of their own gives `Redactor` a larger list.
 """
 
 import dataclasses
-import importlib
 
 from pqvpn.drops import DropReason
 from pqvpn.facts import FACTS
+from pqvpn.telemetry import names
 from pqvpn.telemetry.context import Context
 from pqvpn.telemetry.envelope import Envelope
 
@@ -59,18 +59,10 @@ def _of_facts() -> set[str]:
     return {each.name for kind in kinds for each in dataclasses.fields(kind)}
 
 
-def _of_names() -> frozenset[str]:
-    try:
-        names = importlib.import_module("pqvpn.telemetry.names")
-    except ImportError:
-        return frozenset()
-    return frozenset(getattr(names, "ATTRIBUTES", ()))
-
-
 ALLOWED: frozenset[str] = frozenset(
     _of_facts()
-    | _of_names()
+    | names.ATTRIBUTES
     | {reason.name.lower() for reason in DropReason}
     | set(Envelope.__struct_fields__)
-    | {name for names in (_STATUS, _LINES, _HEALTH, _CRASHES, _CONVENTIONS) for name in names.split()}
+    | {name for listed in (_STATUS, _LINES, _HEALTH, _CRASHES, _CONVENTIONS) for name in listed.split()}
 )

@@ -47,11 +47,14 @@ _LINES = r"={0,2}(?:\r?\n[A-Za-z0-9+/=_-]{1,128}+(?=\s|\Z))*+={0,2}"
 _LONG = re.compile(rf"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{{33,}}+{_LINES}")
 _ESCAPED = r"%(?:2[BFbf]|3[Dd])|\\{1,4}/|\\{1,4}n"
 _LONG_ESCAPED = re.compile(rf"(?<![A-Za-z0-9+/_-])(?:[A-Za-z0-9+/_=-]|{_ESCAPED}){{33,}}+")
-_PAIRS = re.compile(
-    r"(?<![0-9A-Fa-f])[0-9A-Fa-f]{2}([: -])[0-9A-Fa-f]{2}(?:\1[0-9A-Fa-f]{2}){10,}+"  # aa:bb:cc ...
-    r"|0[xX][0-9A-Fa-f]{1,2}(?:(?:, ?| )0[xX][0-9A-Fa-f]{1,2}){11,}+"  # 0xaa, 0xbb ...
-    r"|(?<![0-9A-Fa-f])[0-9A-Fa-f]{4}(?: [0-9A-Fa-f]{4}){7,}+"  # a dump in words of 16 bits
-    r"|(?<![0-9A-Fa-f.])(?:[0-9A-Fa-f]\.){20,}+[0-9A-Fa-f]?"  # nibbles, as in ip6.arpa
+_DUMPS = (
+    # (what such a dump has at least, how often; its pattern): most texts have no such thing and are not searched
+    (":", 11, re.compile(r"(?<![0-9A-Fa-f])[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){11,}+")),
+    ("-", 11, re.compile(r"(?<![0-9A-Fa-f])[0-9A-Fa-f]{2}(?:-[0-9A-Fa-f]{2}){11,}+")),
+    (" ", 11, re.compile(r"(?<![0-9A-Fa-f])[0-9A-Fa-f]{2}(?: [0-9A-Fa-f]{2}){11,}+")),
+    (" ", 7, re.compile(r"(?<![0-9A-Fa-f])[0-9A-Fa-f]{4}(?: [0-9A-Fa-f]{4}){7,}+")),
+    ("0x", 12, re.compile(r"0x[0-9A-Fa-f]{1,2}(?:(?:, ?| )0x[0-9A-Fa-f]{1,2}){11,}+")),
+    (".", 20, re.compile(r"(?<![0-9A-Fa-f.])(?:[0-9A-Fa-f]\.){20,}+[0-9A-Fa-f]?")),  # nibbles, as in ip6.arpa
 )
 _NUMBERS = re.compile(r"(?<![\d.])\d{1,3}(?:, ?\d{1,3}){15,}+")
 _USER = re.compile(r"(?<=://)[^\s\"']{1,2048}")
@@ -172,7 +175,9 @@ def _unless_ordinary(match: re.Match[str]) -> str:
 def _dumps(text: str) -> str:
     if len(text) < 33:
         return text
-    text = _PAIRS.sub(REDACTED, text)
+    for mark, least, pattern in _DUMPS:
+        if text.count(mark) >= least:
+            text = pattern.sub(REDACTED, text)
     if text.count(",") >= _BYTE_LIST - 1:
         text = _NUMBERS.sub(_unless_counts, text)
     return text
