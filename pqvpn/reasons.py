@@ -490,6 +490,11 @@ class Reason(Enum):
         "the node runs but its control socket does not answer",
         "wait a moment and repeat; if it lasts, read the node's log",
     )  # fmt: skip
+    BUNDLE_UNREADABLE = (
+        "cli.bundle_unreadable", Action.SHUTDOWN, Who.OPERATOR, os.EX_DATAERR,
+        "the file is not a bundle that can be read",
+        "give a file that pqvpn diag bundle made; copy it again if it was cut off",
+    )  # fmt: skip
     OBSERVER_UNREACHABLE = (
         "cli.observer_unreachable", Action.SHUTDOWN, Who.OPERATOR, os.EX_UNAVAILABLE,
         "the node runs, but its observer does not answer",

@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from pqvpn.cli import health, identity, loglevel, options, output, peers, service, status
+from pqvpn.cli import bundle, explain, health, identity, loglevel, options, output, peers, service, status
 from pqvpn.errors import PqvpnError
 from pqvpn.reasons import Reason
 
@@ -49,11 +49,13 @@ _COMMANDS = (
     (health.health, ("pqvpn health", "pqvpn health --json", "pqvpn health --ready")),
     (loglevel.log_level, ("pqvpn log-level", "pqvpn log-level handshake=debug --for 10m", "pqvpn log-level '*=info'")),
     (service.reload, ("pqvpn reload",)),
+    (explain.explain, ("pqvpn explain network.no_reply", "pqvpn explain mac1", "pqvpn explain")),
 )
 for _command, _examples in _COMMANDS:
     app.command(epilog=options.examples(*_examples))(_command)
 app.add_typer(identity.card_app, name="card")
 app.add_typer(peers.app, name="peer")
+app.add_typer(bundle.app, name="diag")
 
 
 @app.command(epilog=options.examples("pqvpn version"))
