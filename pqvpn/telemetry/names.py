@@ -190,7 +190,7 @@ LOGGER: Final = _attribute("pqvpn.logger", "name", "the logger of the standard l
 ACTION: Final = _attribute("pqvpn.error.class", "word", "what the node does: retry, fallback, shutdown or drop")
 QUEUE: Final = _attribute("pqvpn.queue", "word", "which queue")
 LOSS: Final = _attribute(
-    "pqvpn.loss", "word", "where: link, redaction, sink, full, attempts, peers, and what spool and export say"
+    "pqvpn.loss", "word", "where: link, facts, peers, attempts, full, redaction, sink, and what spool and export say"
 )
 SIGNAL: Final = _attribute("pqvpn.signal", "word", "traces, metrics or logs")
 

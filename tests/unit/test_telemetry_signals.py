@@ -298,7 +298,7 @@ def test_metrics_of_readings() -> None:
         {"lane-0": Usage(1.0, 1 << 20, 1 << 19, 12), "control": Usage(2.0, 1 << 20)},
         {"lane-0": {"bursts": 5, "faults": 0, "pid": 99}},
         {"spool": 3},
-        {"spool_age": 2},
+        {"spool.age": 2, "link": 99},
     )
     node.signals.observe(first)
     assert node.points(names.LANE_BUSY) == {}
@@ -311,7 +311,8 @@ def test_metrics_of_readings() -> None:
     assert node.points(names.MEMORY) == {("lane-0",): 1 << 21}
     assert node.points(names.MEMORY_PSS) == {}
     assert node.points(names.DESCRIPTORS) == {("lane-0",): 13}
-    assert node.points(names.LOST)[("spool_age",)] == 2
+    assert node.points(names.LOST)[("spool.age",)] == 2
+    assert node.points(names.LOST)[("link",)] == 0
     node.signals.observe(first)
     assert node.points(names.QUEUE_DEPTH) == {("spool",): 3}
 

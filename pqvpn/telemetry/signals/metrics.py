@@ -51,14 +51,15 @@ Points = Iterable[tuple[float, Mapping[str, str]]]
 
 
 class Metrics:
-    """The metrics of one node. `lost` gives what the others of this package lost, by cause."""
+    """The metrics of one node. `all_lost` gives what was lost here, by cause; `lost` is this module's part of it."""
 
-    def __init__(self, settings: Settings, factory: Factory, lost: Callable[[], Mapping[str, int]]) -> None:
+    def __init__(self, settings: Settings, factory: Factory, all_lost: Callable[[], Mapping[str, int]]) -> None:
         self._settings = settings
         self._factory = factory
-        self._lost_here = lost
+        self._lost_here = all_lost
         self._configured: frozenset[str] = frozenset()
         self.configure(settings.peers)
+        self.lost = {"link": 0, "peers": 0}
         self._now = 0.0
         self._started_at: float | None = None
         self._peers: dict[str, tuple[dict[str, Any], float]] = {}
@@ -84,8 +85,7 @@ class Metrics:
         reason = getattr(fact, "reason", None)
         if isinstance(reason, Reason) and fact.told and fact.level in ("warning", "error"):
             self._tally(names.ERROR_COUNT).add(reason.action.value, reason.code)
-        if envelope.lost:
-            self._tally(names.LOST).add("link", count=envelope.lost)
+        self.lost["link"] += envelope.lost
         match fact:
             case PeerObserved():
                 self._peer_observed(envelope, fact)
@@ -117,14 +117,15 @@ class Metrics:
                 if operation != "pid":
                     self._rising(names.LANE_OPERATIONS).set((lane, operation), count)
         for cause, count in readings.lost.items():
-            self._rising(names.LOST).set((cause,), count)
+            if cause not in self._lost_here():
+                self._rising(names.LOST).set((cause,), count)
 
     def _peer_observed(self, envelope: Envelope, fact: PeerObserved) -> None:
         """Control speaks of configured peers only: one that is new was added by a reload."""
         name = fact.peer
         allowed = self._allowed()
         if name not in allowed and (envelope.process != "control" or len(allowed) >= MOST_PEERS):
-            self._tally(names.LOST).add("peers")
+            self.lost["peers"] += 1
             return
         self._peers[name] = (fact.status, envelope.now)
         for which, word, direction in (

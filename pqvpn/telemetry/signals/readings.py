@@ -31,8 +31,9 @@ class Readings:
     """One look around. `now`: CLOCK_BOOTTIME in seconds.
 
     `processes`: usage by name (supervisor, control, lane-0, ...); `lanes`: for each lane's name its totals
-    (`Counters.totals`); `queues`: what waits, by queue; `lost`: records of telemetry lost so far, by cause. Counts only
-    grow; one that is smaller than before belongs to a successor and is added to what its predecessor had.
+    (`Counters.totals`); `queues`: what waits, by queue; `lost`: records of telemetry lost so far behind the sink, by cause
+    (what `Signals.lost` counts itself is passed over). Counts only grow; one that is smaller than before belongs to a
+    successor and is added to what its predecessor had.
     """
 
     now: float

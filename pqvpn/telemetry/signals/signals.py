@@ -80,8 +80,13 @@ class Signals:
 
     @property
     def lost(self) -> dict[str, int]:
-        """Records lost here so far, by cause: redaction, sink, full, attempts, facts."""
-        return {**self._factory.outlet.lost, "attempts": self._traces.lost, "facts": self._failed}
+        """Records lost on the way so far, by cause.
+
+        link: a process could not send the fact; facts: it made no sense; peers: of one too many; attempts: one too many was
+        open; full: one too many waited; redaction, sink: they refused.
+        """
+        here = {"attempts": self._traces.lost, "facts": self._failed}
+        return {**self._factory.outlet.lost, **self._metrics.lost, **here}
 
     @property
     def written(self) -> dict[str, int]:
