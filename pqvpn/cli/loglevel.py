@@ -31,7 +31,7 @@ def log_level(
     if seconds is not None and not pairs:
         raise PqvpnError(Reason.USAGE, "--for without AREA=LEVEL", remedy="see pqvpn log-level --help")
     for area, level in pairs:
-        client.request(runtime, "log_level", area=area, level=level, seconds=seconds)
+        client.request(runtime, "log_level", area=area, level=level, for_seconds=seconds)
     answer = client.request(runtime, "log_level")
     if json:
         output.print_json(answer)

@@ -30,7 +30,7 @@ def change(request: dict[str, Any], publish: FactHook, supervisor: socket.socket
 
 
 def _checked(request: dict[str, Any]) -> tuple[str, str, float | None]:
-    area, level, seconds = request.get("area"), request.get("level"), request.get("seconds")
+    area, level, seconds = request.get("area"), request.get("level"), request.get("for_seconds")
     if area not in AREAS:
         raise PqvpnError(Reason.REQUEST_REFUSED, f"no area {str(area)[:40]!r}: one of {', '.join(sorted(AREAS))}")
     if level not in RANKS:

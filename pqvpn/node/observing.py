@@ -26,6 +26,10 @@ from pqvpn.telemetry.publish import Publisher
 NAME = "observer"
 _STDERR = 2
 _BACKLOG = 32
+_VARIABLES = (
+    "OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES", "OTEL_SDK_DISABLED", "OTEL_TRACES_EXPORTER",
+    "OTEL_METRICS_EXPORTER", "OTEL_LOGS_EXPORTER",
+)  # fmt: skip
 
 
 def policy_of(config: NodeConfig) -> redaction.Policy:
@@ -43,6 +47,7 @@ class Observing:
     """Telemetry as the supervisor has it. Where it is off, facts go to standard error only."""
 
     def __init__(self, config: NodeConfig, *, debug: bool, started_at: float) -> None:
+        """Raises TelemetryError when an `OTEL_*` variable asks for what cannot be given."""
         self._config = config
         self._debug = debug
         self._started_at = started_at
@@ -57,6 +62,7 @@ class Observing:
             debug=debug,
             quiet=self.quiet,
         )
+        self._endpoint = _endpoint_of(config) if self.enabled else None
         self._link = envelope.link() if self.enabled else None
         self._publisher = Publisher("supervisor", self._link[1] if self._link else None)
         self._unix: socket.socket | None = None
@@ -132,7 +138,7 @@ class Observing:
                 rotate_age=log.rotate_age,
                 keep_size=log.keep_size,
             ),
-            export=self._export(),
+            records=self._records(),
             health=starting.HealthSettings(
                 interval=config.health.interval,
                 disk_free=config.health.disk_free,
@@ -150,18 +156,11 @@ class Observing:
             supervisor_pid=os.getpid(),
         )
 
-    def _export(self) -> starting.ExportSettings:
-        config, telemetry = self._config, self._config.telemetry
-        return starting.ExportSettings(
-            endpoint=telemetry.endpoint,
-            protocol=telemetry.protocol,
-            headers=config.telemetry_headers.expose().decode() if config.telemetry_headers else None,
-            ca_file=self._file(telemetry.ca_file),
-            certificate_file=self._file(telemetry.certificate_file),
-            key_file=self._file(telemetry.key_file),
-            compression=telemetry.compression,
-            timeout=telemetry.timeout,
-            insecure=telemetry.insecure,
+    def _records(self) -> starting.RecordSettings:
+        telemetry = self._config.telemetry
+        return starting.RecordSettings(
+            endpoint=self._endpoint,
+            environment={name: os.environ[name] for name in _VARIABLES if name in os.environ},
             sample=telemetry.sample,
             spool_size=telemetry.spool_size,
             spool_age=telemetry.spool_age,
@@ -169,8 +168,15 @@ class Observing:
             metrics_interval=telemetry.metrics_interval,
         )
 
-    def _file(self, name: str | None) -> str | None:
-        return str(self._config.folder / name) if name else None
+
+def _endpoint_of(config: NodeConfig) -> bytes | None:
+    """Where records are sent, for the observer. Raises TelemetryError when a setting or a variable cannot be followed."""
+    if config.telemetry.endpoint is None and not any(name.startswith("OTEL_") for name in os.environ):
+        return None  # spares the import
+    from pqvpn.telemetry.export.environment import endpoint_of
+
+    found = endpoint_of(config.telemetry, config.telemetry_headers, os.environ, config.folder)
+    return found.pack() if found else None
 
 
 def _detached(folder: Path) -> bool:

@@ -220,15 +220,12 @@ class Checks:
         else:
             self._see(Item.LINK, "", State.OK, None, "", now)
 
-    def records(self, refusal: str, hung: float, now: float) -> None:
-        """How writing goes. `refusal`: why the disk takes nothing; `hung`: seconds that it has not answered for."""
+    def records(self, kept: tuple[State, Reason | None, str], hung: float, now: float) -> None:
+        """How writing goes. `kept`: what the stores say; `hung`: seconds that the disk has not answered for."""
         if hung > HUNG:
             evidence = f"the disk has not answered for {hung:.0f} s"
-            self._see(Item.RECORDS, "", State.FAILING, Reason.STATE_UNWRITABLE, evidence, now)
-        elif refusal:
-            self._see(Item.RECORDS, "", State.WARNING, Reason.STATE_UNWRITABLE, refusal, now)
-        else:
-            self._see(Item.RECORDS, "", State.OK, None, "", now)
+            kept = State.FAILING, Reason.STATE_UNWRITABLE, evidence
+        self._see(Item.RECORDS, "", *kept, now)
 
     def collector(self, state: State, reason: Reason | None, evidence: str, now: float) -> None:
         """How sending to the configured endpoint goes."""

@@ -1,15 +1,16 @@
-"""What the observer keeps of facts: log files now, signals and their store.
+"""What the observer keeps of facts: log files, and signals in their store.
 
-Owns how these are made of the settings and which thread calls what: `take`, `tick`, `close`, `metrics_text` and
-`collector` belong to the loop and wait for nothing; `open`, `flush`, `collect` and `flush_and_close` to the worker, which
-may wait for the disk.
+Owns which thread calls what: `take`, `flush`, `close` and what is asked belong to the loop and wait for nothing; `open`,
+`store`, `read` and `finish` belong to the worker, which may wait for the disk.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 from pqvpn.config.paths import LOG_FOLDER
 from pqvpn.dataplane.counters import Counters
-from pqvpn.facts import Fact
+from pqvpn.facts import Fact, FactHook
+from pqvpn.observer.records import Records, Verdict
 from pqvpn.observer.start import ObserverStart
 from pqvpn.reasons import Reason
 from pqvpn.resilience.health import State
@@ -18,24 +19,28 @@ from pqvpn.telemetry.logfiles.files import LogFiles
 from pqvpn.telemetry.logfiles.journal import Journal
 from pqvpn.telemetry.logfiles.levels import Levels
 from pqvpn.telemetry.redaction import Redactor
+from pqvpn.telemetry.signals import Readings
 
 
 class Keeping:
-    """Every store of one node. `began`: CLOCK_BOOTTIME."""
+    """Every store of one node. `soon` runs something in the loop from any thread."""
 
-    def __init__(self, start: ObserverStart, redactor: Redactor, counters: Counters, began: float) -> None:
+    def __init__(
+        self,
+        start: ObserverStart,
+        redactor: Redactor,
+        counters: Counters,
+        soon: Callable[[Callable[[], None]], None],
+        publish: FactHook,
+    ) -> None:
         log = start.log
         self.levels = Levels(log.level)
+        self.records = Records(start, redactor, self.levels, counters, soon, publish)
         self._journal: Journal | None = None
         if log.file:
             folder = Path(start.state_folder) / LOG_FOLDER
             files = LogFiles(folder, log.rotate_size, log.rotate_age, log.keep_size)
             self._journal = Journal(files, self.levels, redactor)
-
-    @property
-    def refusal(self) -> str:
-        """Why records are not written now, empty when they are."""
-        return f"log: {self._journal.failure}" if self._journal and self._journal.failure else ""
 
     # -- in the loop -------------------------------------------------------------------------------------------------
 
@@ -43,38 +48,45 @@ class Keeping:
         """Keep one fact."""
         if self._journal:
             self._journal.take(envelope, fact, now)
+        self.records.take(envelope, fact, now)
 
-    def tick(self, now: float) -> None:
-        """Tell of what was held back, before a flush."""
+    def flush(self, now: float) -> None:
+        """Make ready what `store` then writes."""
         if self._journal:
             self._journal.tick(now)
+        self.records.flush()
 
     def close(self, now: float) -> None:
         """Nothing more comes."""
         if self._journal:
             self._journal.close(now)
+        self.records.close()
 
-    def metrics_text(self, accept: str) -> tuple[bytes, str]:
-        """(body, content type) of `/metrics`."""
-        return b"", "text/plain; version=0.0.4"
-
-    def collector(self) -> tuple[State, Reason | None, str] | None:
-        """How sending goes; None when nothing is sent."""
-        return None
+    def kept(self) -> Verdict:
+        """Whether records and log lines are kept."""
+        if self._journal and self._journal.failure:
+            detail = f"log: {self._journal.failure}, {self._journal.dropped} lines lost"
+            return State.WARNING, Reason.STATE_UNWRITABLE, detail
+        return self.records.kept()
 
     # -- in the worker -----------------------------------------------------------------------------------------------
 
     def open(self) -> None:
         """Open the stores."""
+        self.records.open()
 
-    def flush(self) -> None:
+    def store(self) -> None:
         """Write what waits."""
         if self._journal:
             self._journal.flush()
+        self.records.store()
 
-    def collect(self) -> None:
-        """Read the metrics and keep them."""
+    def read(self, pids: dict[str, int], now: float, lost: int) -> Readings:
+        """What the metrics show of the machine."""
+        return self.records.read(pids, now, lost)
 
-    def flush_and_close(self) -> None:
+    def finish(self) -> None:
         """The last job."""
-        self.flush()
+        if self._journal:
+            self._journal.flush()
+        self.records.finish()

@@ -23,13 +23,15 @@ from pqvpn.observer.checks import Checks
 from pqvpn.observer.intake import BATCH, Intake
 from pqvpn.observer.keeping import Keeping
 from pqvpn.observer.knowledge import Knowledge
+from pqvpn.observer.records import Verdict
 from pqvpn.observer.start import ObserverStart
 from pqvpn.observer.worker import Worker
 from pqvpn.reasons import Reason
-from pqvpn.resilience.health import Change, Finding, Health, Item
+from pqvpn.resilience.health import Change, Finding, Health, Item, State
 from pqvpn.telemetry import envelope, jsonlog, last, publish
 from pqvpn.telemetry.envelope import Envelope
 from pqvpn.telemetry.redaction import Redactor
+from pqvpn.telemetry.signals import Readings
 
 LAST_EVERY: Final = 2.0
 GOODBYE: Final = 0.3
@@ -55,7 +57,7 @@ class ObserverProcess:
         self._knowledge = Knowledge(start.node, redactor)
         self._worker = Worker(now, self._job_failed)
         self._folder = Path(start.state_folder)
-        self._keeping = Keeping(start, redactor, self._counters, began)
+        self._keeping = Keeping(start, redactor, self._counters, self._soon, self.publish)
         self._faults: dict[str, tuple[int, float]] = {}
         self._last_refusal = ""
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -109,9 +111,9 @@ class ObserverProcess:
     # -- timers ------------------------------------------------------------------------------------------------------
 
     def _timers(self) -> Iterator[Coroutine[Any, Any, None]]:
-        export, interval = self._start.export, self._start.health.interval
-        yield self._every(export.flush_interval, "flush", self._flush)
-        yield self._every(export.metrics_interval, "metrics", self._collect)
+        records, interval = self._start.records, self._start.health.interval
+        yield self._every(records.flush_interval, "flush", self._flush)
+        yield self._every(records.metrics_interval, "metrics", self._collect)
         yield self._every(interval, "checks", self._check)
         yield self._every(LAST_EVERY, "last", self._write_last)
 
@@ -123,11 +125,20 @@ class ObserverProcess:
 
     def _flush(self) -> None:
         jsonlog.tick()
-        self._keeping.tick(now())
-        self._worker.submit("flush", self._keeping.flush)
+        self._keeping.flush(now())
+        self._worker.submit("store", self._keeping.store)
 
     def _collect(self) -> None:
-        self._worker.submit("metrics", self._keeping.collect)
+        self._worker.submit("read", self._read)
+
+    def _read(self) -> None:
+        """In the worker: what the metrics show of the machine; the loop makes metrics of it."""
+        readings = self._keeping.read(self._pids(), now(), self._intake.total_lost())
+        self._soon(lambda: self._observe(readings))
+
+    def _observe(self, readings: Readings) -> None:
+        with self._boundary("metrics"):
+            self._keeping.records.observe(readings)
 
     def _check(self) -> None:
         time_ = now()
@@ -135,22 +146,29 @@ class ObserverProcess:
         if jump:
             self.publish(ClockJumped(round(jump, 3)))
         self._checks.link(self._intake.total_lost(), time_)
-        self._checks.records(self._keeping.refusal or self._last_refusal, self._worker.hung(time_), time_)
-        if (seen := self._keeping.collector()) is not None:
+        self._checks.records(self._kept(), self._worker.hung(time_), time_)
+        if (seen := self._keeping.records.sent()) is not None:
             self._checks.collector(*seen, time_)
         self._worker.submit("machine", self._look)
         for change in self._health.changes(time_):
             self.publish(_told(change))
         self._knowledge.changed = True
 
+    def _kept(self) -> Verdict:
+        if self._last_refusal:
+            return State.WARNING, Reason.STATE_UNWRITABLE, f"last state: {self._last_refusal}"
+        return self._keeping.kept()
+
+    def _pids(self) -> dict[str, int]:
+        return {**self._checks.pids, "observer": os.getpid()}
+
     def _udp_sends(self) -> int:
         return sum(self._counters.totals(lane)["udp_sends"] for lane in range(self._start.node.lanes))
 
     def _look(self) -> None:
         """In the worker: what the machine says; the loop draws the conclusions."""
-        use = machine.look(self._folder, {**self._checks.pids, "observer": os.getpid()})
-        if self._loop and not self._ended.is_set():
-            self._loop.call_soon_threadsafe(lambda: self._checks.machine(use, now()))
+        use = machine.look(self._folder, self._pids())
+        self._soon(lambda: self._checks.machine(use, now()))
 
     def _write_last(self) -> None:
         if self._knowledge.changed:
@@ -168,11 +186,11 @@ class ObserverProcess:
     # -- answers -----------------------------------------------------------------------------------------------------
 
     def _servers(self) -> Iterator[Coroutine[Any, Any, None]]:
-        unix = http.Application(self._report, self._keeping.metrics_text)
+        unix = http.Application(self._report, self._keeping.records.metrics_text)
         yield self._serve(unix, socket.socket(fileno=self._start.health_socket))
         if self._start.health_tcp >= 0:
             token = None if self._start.tcp_is_loopback else self._start.health.token
-            tcp = http.Application(self._report, self._keeping.metrics_text, token)
+            tcp = http.Application(self._report, self._keeping.records.metrics_text, token)
             yield self._serve(tcp, socket.socket(fileno=self._start.health_tcp))
 
     async def _serve(self, application: http.Application, listener: socket.socket) -> None:
@@ -200,9 +218,13 @@ class ObserverProcess:
             self._fault(where, error)
 
     def _job_failed(self, name: str, error: Exception) -> None:
-        if self._loop and not self._loop.is_closed():
-            with contextlib.suppress(RuntimeError):  # the loop ended in between
-                self._loop.call_soon_threadsafe(lambda: self._fault(name, error))
+        self._soon(lambda: self._fault(name, error))
+
+    def _soon(self, do: Callable[[], None]) -> None:
+        """Have something done in the loop, from any thread."""
+        if self._loop:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(do)
 
     def _fault(self, where: str, error: BaseException | None) -> None:
         """Tell of an internal error, at most once a minute for each place: the consumer that failed may be the teller."""
@@ -227,7 +249,7 @@ class ObserverProcess:
                 self._take(stamped, fact)
         self._keeping.close(now())
         self._write_last()
-        self._worker.submit("end", self._keeping.flush_and_close)
+        self._worker.submit("end", self._keeping.finish)
         self._worker.end(max(0.01, deadline - now()))
 
 

@@ -31,18 +31,14 @@ class LogSettings(_Message, frozen=True):
     keep_size: int
 
 
-class ExportSettings(_Message, frozen=True):
-    """[telemetry] as it is configured. `endpoint` None: nothing leaves this host. `headers`: lines `name: value`."""
+class RecordSettings(_Message, frozen=True):
+    """[telemetry] as the observer needs it. `endpoint`: a packed `telemetry.export.Endpoint`, None: nothing is sent.
 
-    endpoint: str | None
-    protocol: str
-    headers: str | None
-    ca_file: str | None
-    certificate_file: str | None
-    key_file: str | None
-    compression: str
-    timeout: float
-    insecure: bool
+    `environment`: the `OTEL_*` variables that signals know of, none of which holds a secret.
+    """
+
+    endpoint: bytes | None
+    environment: dict[str, str]
     sample: float
     spool_size: int
     spool_age: float
@@ -75,7 +71,7 @@ class ObserverStart(_Message, frozen=True):
 
     node: Node
     log: LogSettings
-    export: ExportSettings
+    records: RecordSettings
     health: HealthSettings
     addresses: str  # pseudonym, mask, keep
     pseudonym_key: bytes
