@@ -8,7 +8,7 @@ FUZZ_SECONDS ?= 600
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-slow lint fmt fuzz bench bench-bars docs lock venv clean
+.PHONY: help demo test test-fast test-slow test-canary lint fmt fuzz bench bench-bars docs lock venv clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,10 @@ test-fast: $(STAMP) ## Run the tests that need neither namespaces nor patience
 
 test-slow: $(STAMP) ## Run the long tests: thousands of simulated networks
 	$(BIN)/python -m pytest -m slow $(TESTS)
+
+test-canary: $(STAMP) ## Search every byte of every sink for every secret of real nodes
+	@scripts/packages.sh ip ping
+	$(BIN)/python -m pytest tests/canary $(TESTS)
 
 lint: $(STAMP) ## Check style, types and the layers of imports
 	$(BIN)/ruff check .

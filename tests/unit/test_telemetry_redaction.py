@@ -166,8 +166,9 @@ def test_hosts_by_field_by_form_and_by_being_known() -> None:
 
 
 def test_versions_stay_in_their_fields_only() -> None:
-    assert MASK.value("os.version", "6.18.44.1") == "6.18.44.1"
-    assert MASK.value("detail", "6.18.44.1") == "<ip4>"
+    assert MASK.value("os.version", "5.15.167.4-microsoft") == "5.15.167.4-microsoft"
+    assert MASK.value("detail", "5.15.167.4-microsoft") == "<ip4>-microsoft"
+    assert MASK.value("version", "198.18.77.203") == "<ip4>"
 
 
 # -- structures ------------------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ _REMEMBERED = 4096
 _WIDEST = 1 << 64  # counters and nanoseconds are below, keys as numbers are not
 _ID = re.compile(r"[0-9a-f]{16}|[0-9a-f]{32}")  # of spans, traces and sessions: new ones all the time, and public
 _KEY = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}", re.ASCII)
-_VERSION = re.compile(r"[A-Za-z0-9.+~_-]{1,32}", re.ASCII)
+_VERSION = re.compile(r"(?!\d+(?:\.\d+){3}\Z)[A-Za-z0-9.+~_-]{1,32}", re.ASCII)  # and no bare address
 _TOLD_AS_TEXT = (
     ipaddress.IPv4Address, ipaddress.IPv6Address, ipaddress.IPv4Network, ipaddress.IPv6Network, ipaddress.IPv4Interface,
     ipaddress.IPv6Interface, PurePath, datetime.date, datetime.time, datetime.timedelta,
