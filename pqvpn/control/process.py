@@ -25,7 +25,7 @@ from pqvpn.crypto.secret import Secret
 from pqvpn.dataplane import events
 from pqvpn.dataplane.counters import Counters
 from pqvpn.drops import DropReason
-from pqvpn.facts import FactHook, Problem
+from pqvpn.facts import FactHook, InnerRefused, Problem
 from pqvpn.host import datagrams, icmp
 from pqvpn.host.clock import now
 from pqvpn.protocol import effects
@@ -44,6 +44,7 @@ _SAMPLE_EVERY = 4
 _REPORT_LIMIT = 1.0
 _BATCH = 64
 """Datagrams read in one go, so that a flood does not starve the timers."""
+_DROPS = frozenset(int(drop) for drop in DropReason)
 _ICMP_BATCH = 32
 """ICMP errors read in one tick: they are evidence, and the kernel may drop what comes faster."""
 
@@ -192,6 +193,10 @@ class ControlProcess:
                 self._adopt(lane, sessions)
             case events.LaneFault(_, where, count):
                 self.publish(Problem(Reason.INTERNAL, f"lane-{lane}", f"{where} ({count} times)"))
+            case events.InnerRefused(slot, drop, count):
+                session_id, name, _ = whose.slot(slot)
+                if name and drop in _DROPS:
+                    self.publish(InnerRefused(name, session_id, DropReason(drop).name.lower(), count))
 
     def _adopt(self, lane: int, held: tuple[events.Held, ...]) -> None:
         life = self.start.timers.reject_after

@@ -118,6 +118,17 @@ class LaneFault(_Event, frozen=True):
     count: int
 
 
+class InnerRefused(_Event, frozen=True):
+    """Packets that an authenticated peer sent were dropped. At most one event a second for each slot and drop.
+
+    `count` since the last one; `drop` is a `DropReason`: SOURCE_NOT_ALLOWED, BAD_META or BAD_LENGTH.
+    """
+
+    slot: int
+    drop: int
+    count: int
+
+
 Event = (
     LaneReady
     | FirstAuthenticated
@@ -128,6 +139,7 @@ Event = (
     | StrayDatagram
     | Holding
     | LaneFault
+    | InnerRefused
 )
 
 _encoder = msgspec.msgpack.Encoder()

@@ -25,6 +25,7 @@ from pqvpn.facts import (
     HandshakeSent,
     HandshakeStarted,
     IcmpReceived,
+    InnerRefused,
     NodeObserved,
     PeerObserved,
     PeerStateChanged,
@@ -250,6 +251,20 @@ async def test_readings_states_and_self_tests_are_told(rig: Rig) -> None:
 async def test_self_tests_of_the_start_are_told(rig: Rig) -> None:
     await rig.until(lambda: rig.facts(CryptoChecked))
     assert rig.facts(CryptoChecked) == [CryptoChecked()]
+
+
+@scenario
+async def test_what_a_lane_refuses_of_a_peer_is_told_with_its_session(rig: Rig) -> None:
+    session_id = await connect(rig)
+    (slot,) = rig.process.lanes.book
+    for event in (
+        events.InnerRefused(slot ^ 1, DropReason.BAD_META, 1),
+        events.InnerRefused(slot, 63, 1),
+        events.InnerRefused(slot, DropReason.SOURCE_NOT_ALLOWED, 7),
+    ):
+        rig.lane.send(events.encode(event))
+    await rig.until(lambda: rig.facts(InnerRefused))
+    assert rig.facts(InnerRefused) == [InnerRefused("beta", session_id, "source_not_allowed", 7)]
 
 
 def icmp(to: Address, source_port: int, code: int = 3) -> bytes:
