@@ -1,7 +1,7 @@
 """A spool that takes records also while the disk refuses: the latest ones wait in memory, bounded.
 
 Owns the ring in memory and the decision when the disk is tried again. Never raises for what the disk does; `trouble`
-says why it is not used. What waits in memory is sent like the rest, and goes to disk, with its id, once that works.
+says why it is not used and needs no lock, everything else may have to wait for a disk that is slow. What waits in memory is sent like the rest, and goes to disk, with its id, once that works.
 """
 
 import contextlib
@@ -118,6 +118,14 @@ class Keeper:
                 self.sent(record_id)
             else:
                 self._spool.drop(record_id, cause, items)
+
+    def count_loss(self, cause: str, records: int, items: int = 0) -> None:
+        """As `Spool.count_loss`."""
+        with self._lock:
+            if self._spool:
+                self._spool.count_loss(cause, records, items)
+            else:
+                self._losses[cause] = self._losses.get(cause, Loss()) + Loss(records, items)
 
     # -- what it says ------------------------------------------------------------------------------------------------
 

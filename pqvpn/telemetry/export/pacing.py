@@ -1,0 +1,79 @@
+"""When the next try to reach the collector is due: a breaker around one thing that is tried by one thread.
+
+Owns the breaker's state and the waits, which `backoff` makes: exponential with full jitter, capped, short again after
+good news. Knows nothing of what is tried.
+"""
+
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from typing import Final
+
+import backoff
+
+from pqvpn.reasons import Reason
+
+FIRST: Final = 0.5
+LONGEST: Final = 60.0
+_SHORTEST: Final = 0.05  # so that jitter makes no busy loop
+_OPENS_AFTER: Final = 3
+
+
+class State(StrEnum):
+    """closed: it works, or failed once or twice. open: nothing is tried. half_open: one try is under way, to see."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+OnChange = Callable[[State, State, Reason | None], None]
+
+
+class Pacing:
+    """Ask `due`, tell `worked` or `failed`. `now` in seconds. `on_change` is told (before, after, reason)."""
+
+    def __init__(
+        self, on_change: OnChange | None = None, jitter: Callable[[float], float] = backoff.full_jitter
+    ) -> None:
+        self._on_change = on_change
+        self._jitter = jitter
+        self._waits: Iterator[float] | None = None
+        self._failures = 0
+        self._next_at = 0.0
+        self.state = State.CLOSED
+
+    def due(self, now: float) -> float:
+        """Seconds until the next try; 0.0: now, and its outcome must be told."""
+        wait = max(0.0, self._next_at - now)
+        if not wait and self.state is State.OPEN:
+            self._change(State.HALF_OPEN, None)
+        return wait
+
+    def worked(self) -> None:
+        """It answered."""
+        self._failures, self._next_at, self._waits = 0, 0.0, None
+        self._change(State.CLOSED, None)
+
+    def failed(self, now: float, reason: Reason | None, asked: float | None) -> float:
+        """It did not. `asked`: seconds that it wants us to wait at least. Returns the wait."""
+        self._failures += 1
+        wait = max(asked or 0.0, _SHORTEST, self._jitter(self._next_wait()))
+        self._next_at = now + wait
+        if self._failures >= _OPENS_AFTER:
+            self._change(State.OPEN, reason)
+        return wait
+
+    def good_news(self) -> None:
+        """The network changed, or an operator asks: try at once."""
+        self._next_at, self._waits = 0.0, None
+
+    def _next_wait(self) -> float:
+        if self._waits is None:
+            self._waits = backoff.expo(base=2, factor=FIRST, max_value=LONGEST)
+            next(self._waits)  # the library's generators begin with a value that is not a wait
+        return next(self._waits)
+
+    def _change(self, state: State, reason: Reason | None) -> None:
+        before, self.state = self.state, state
+        if before is not state and self._on_change:
+            self._on_change(before, state, reason)
