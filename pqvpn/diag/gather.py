@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pqvpn.config import paths
+from pqvpn.diag import words
 from pqvpn.diag.knowledge import Knowledge, mapping, mappings
 from pqvpn.diag.records import NANO, Event, Records, as_number, events_of
 from pqvpn.errors import PqvpnError
@@ -27,6 +28,8 @@ PATIENCE = 1.0
 HISTORY = 7 * 86400.0
 EVENTS_MOST = 20_000
 RISING_WITHIN = 300.0
+_CURRENT = 30.0
+"""Seconds: what was recorded of the interface is of now when it is no older."""
 _ANSWER_MOST = 8 << 20
 
 Ask = Callable[..., dict[str, Any]]
@@ -75,6 +78,7 @@ def gather(places: Places, records: Records, ask: Ask, running: Callable[[Path],
         health=live.health or items_of(left.get("health")),
         interface=mapping(left.get("interface")) if _current(left, at) else {},
         export=mapping(left.get("export")) if _current(left, at) else {},
+        stopped=str(left.get("stopped") or ""),
         events=events,
         rising=_rising(records, status if live.answers else {}, at, notes),
         clock_synchronised=_synchronised(),
@@ -135,7 +139,12 @@ def _left(state: Path, notes: list[str]) -> Mapping[str, Any]:
 
 def _current(left: Mapping[str, Any], at: float) -> bool:
     """Whether the recorded state is about the same moment as what is known."""
-    return bool(left) and as_number(left.get("time")) >= at - 30.0
+    return bool(left) and _written(left) >= at - _CURRENT
+
+
+def _written(left: Mapping[str, Any]) -> float:
+    """When the recorded state was written, unix seconds; 0.0 when it does not say."""
+    return words.moment(left.get("written")) or as_number(left.get("time"))
 
 
 def _events(records: Records, now: float, notes: list[str]) -> tuple[Event, ...]:
@@ -149,7 +158,7 @@ def _events(records: Records, now: float, notes: list[str]) -> tuple[Event, ...]
 def _moment(live: _Live, left: Mapping[str, Any], events: tuple[Event, ...], now: float) -> float:
     if live.answers:
         return now
-    newest = max([as_number(left.get("time")), *(event.time for event in events[-1:])])
+    newest = max([_written(left), *(event.time for event in events[-1:])])
     return min(newest, now) if newest > 0 else now
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pqvpn.diag import plots, words
 from pqvpn.diag.knowledge import Knowledge, Peer
-from pqvpn.diag.records import NANO, Event, named
+from pqvpn.diag.records import NANO, Event, as_number, named
 from pqvpn.diag.report import Line
 from pqvpn.telemetry import names
 from pqvpn.telemetry.store import MetricRecord
@@ -131,8 +131,9 @@ def _states(peer: Peer, at: float) -> tuple[tuple[float, str], ...]:
             found.append((event.time - event.number("seconds"), event.text("before")))
         found.append((event.time, event.text("state")))
     if not found and peer.state:
-        since = at if peer.down_since is None else peer.down_since
-        found.append((since, peer.state))
+        lasts = peer.status.get("handshake_age_seconds") if peer.up else None
+        since = at - as_number(lasts) if lasts is not None else peer.down_since
+        found.append((at if since is None else since, peer.state))
     return tuple(found)
 
 

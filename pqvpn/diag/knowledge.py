@@ -100,8 +100,8 @@ class Knowledge:
     """What is known. `at` and `now` are unix seconds: of what is known, and of the question.
 
     `source`: "live", "recorded" (by a node that runs no more, or hangs), "none"; `bundle`: the file it all stands in,
-    when it is of another machine or time. `running`: a process holds
-    the node's lock; None where that cannot be told. `answers`: the control process answered. `rising`: packets
+    when it is of another machine or time. `running`: a process holds the node's lock; None where that cannot be told.
+    `stopped`: why it ended, when it did so on purpose. `answers`: the control process answered. `rising`: packets
     discarded by reason in the last minutes. `clock_synchronised` None: the kernel was not asked.
     `configuration_errors`: why a node that does not run could not start, if that was tried.
     """
@@ -115,6 +115,7 @@ class Knowledge:
     health: tuple[Mapping[str, Any], ...] = ()
     interface: Mapping[str, Any] = field(default_factory=dict)
     export: Mapping[str, Any] = field(default_factory=dict)
+    stopped: str = ""
     events: tuple[Event, ...] = ()
     rising: Mapping[str, float] = field(default_factory=dict)
     clock_synchronised: bool | None = None
@@ -174,3 +175,8 @@ def mapping(value: Any) -> Mapping[str, Any]:
 def mappings(value: Any) -> Iterator[Mapping[str, Any]]:
     """The mappings among the elements of a list."""
     return (each for each in value if isinstance(each, Mapping)) if isinstance(value, Sequence) else iter(())
+
+
+def texts(value: Any) -> tuple[str, ...]:
+    """The texts of a list; nothing when it is none."""
+    return tuple(str(each) for each in value) if isinstance(value, list | tuple) else ()

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pqvpn.diag import words
-from pqvpn.diag.knowledge import Knowledge, mapping, mappings
-from pqvpn.diag.records import Event, as_number, named
+from pqvpn.diag.knowledge import Knowledge, mapping, mappings, texts
+from pqvpn.diag.records import Event, named
 from pqvpn.diag.verdicts import Finding, Severity
 from pqvpn.reasons import Reason
 
@@ -24,28 +24,29 @@ def stopped(known: Knowledge) -> Iterator[Finding]:
     """The node does not run, and ended on purpose or never ran."""
     if known.running is not False:
         return
-    last = known.last("node.started", "node.stopped", "process.ended", "crash")
     wrong, remedy = _cannot_start(known)
-    if last is None and not known.status:
+    text = "the node does not run"
+    if not known.status and known.last("node.started", "node.stopped") is None:
         seen = "no record of it exists here: it never ran, or its state folder is elsewhere or empty"
-        yield Finding((*wrong, seen), text="the node does not run", remedy=remedy)
-    elif last is not None and last.name == "node.stopped":
-        cause = (
-            "by request (pqvpn down)" if last.text("cause") == "request" else f"by {last.text('cause') or 'a signal'}"
-        )
-        ran = _ran(known, last)
-        yield Finding(
-            (f"its last words: stopped {cause}{ran}", *wrong, *_peers_then(known)),
-            last.time,
-            "the node does not run",
-            remedy,
-        )
+        yield Finding((*wrong, seen), text=text, remedy=remedy)
+    elif cause := _stop_cause(known):
+        how = "by request (pqvpn down)" if cause == "request" else f"by {cause}"
+        seen = f"its last words: stopped {how}{_ran(known)}"
+        yield Finding((seen, *wrong, *_peers_then(known)), _stopped_at(known), text, remedy)
+
+
+def _stop_cause(known: Knowledge) -> str:
+    """Why it ended on purpose; empty when it did not."""
+    last = known.last("node.started", "node.stopped")
+    if last is None or last.name == "node.started":
+        return known.stopped
+    return last.text("cause") or "a signal"
 
 
 def killed(known: Knowledge) -> Iterator[Finding]:
     """The node does not run and never said goodbye."""
-    last = known.last("node.started", "node.stopped")
-    if known.running is not False or (last is None and not known.status) or (last and last.name == "node.stopped"):
+    never = not known.status and known.last("node.started", "node.stopped") is None
+    if known.running is not False or never or _stop_cause(known):
         return
     seen = [f"it never said that it stops; its last sign of life is of {words.clock(known.at, known.now)}"]
     crash = next((e for e in reversed(known.within(60.0, "crash", "process.ended"))), None)
@@ -70,9 +71,15 @@ def _cannot_start(known: Knowledge) -> tuple[tuple[str, ...], str]:
     ), "run: pqvpn check; mend what it shows, then: pqvpn up"
 
 
-def _ran(known: Knowledge, stop: Event) -> str:
-    began = next((e for e in reversed(known.events) if e.name == "node.started" and e.time <= stop.time), None)
-    return f" after {words.age(stop.time - began.time)}" if began else ""
+def _stopped_at(known: Knowledge) -> float:
+    last = known.last("node.started", "node.stopped")
+    return last.time if last is not None and last.name == "node.stopped" else known.at
+
+
+def _ran(known: Knowledge) -> str:
+    end = _stopped_at(known)
+    began = next((e for e in reversed(known.events) if e.name == "node.started" and e.time <= end), None)
+    return f" after {words.age(end - began.time)}" if began else ""
 
 
 def _peers_then(known: Knowledge) -> list[str]:
@@ -94,7 +101,7 @@ def not_reporting(known: Knowledge) -> Iterator[Finding]:
     if known.running and not known.answers:
         told = f"the node's lock is held, but its control socket did not answer within 1 s; last heard of {words.ago(known.age)}"
         yield Finding((told, *_item_evidence(item)), _item_since(item) or known.at)
-    elif hangs and known.running is not False:
+    elif hangs and known.running is None:
         yield Finding(_item_evidence(item), _item_since(item))
 
 
@@ -102,7 +109,7 @@ def self_tests(known: Knowledge) -> Iterator[Finding]:
     """A primitive does not give its known answer."""
     tests = mapping(known.node.get("self_tests"))
     if tests.get("passed") is False:
-        failed = words.listed(str(name) for name in tests.get("failed") or ())
+        failed = words.listed(texts(tests.get("failed")))
         yield Finding((f"these fail: {failed}" if failed else "the node says so",))
 
 
@@ -117,7 +124,7 @@ def tun_down(known: Knowledge) -> Iterator[Finding]:
     seen = known.interface
     if known.running is False or not seen.get("exists"):
         return
-    missing = [str(each) for each in seen.get("missing") or ()]
+    missing = texts(seen.get("missing"))
     if seen.get("up") is False:
         yield Finding((f"{known.interface_name} is down",), _since(known, "tun.interface"))
     elif missing and not seen.get("conflict"):
@@ -167,7 +174,7 @@ def collector(known: Knowledge) -> Iterator[Finding]:
     if reason is not None and known.running is not False:
         waiting = known.export.get("waiting") or known.export.get("unsent")
         seen = (f"{waiting} batches wait on disk; nothing is lost while there is room",) if waiting else ()
-        yield Finding(seen, _moment(known.export.get("since")), reason=reason)
+        yield Finding(seen, words.moment(known.export.get("since")), reason=reason)
 
 
 def health(known: Knowledge) -> Iterator[Finding]:
@@ -179,18 +186,13 @@ def _items(known: Knowledge, wanted: Any) -> Iterator[Finding]:
     if known.running is False:
         return
     for item in known.health:
-        reason = _reason(item.get("reason"))
-        if reason in (None, Reason.CLOCK_JUMPED) or item.get("suppressed_by") or not wanted(reason.code):
-            continue
-        if item.get("state") not in ("warning", "failing") or str(item.get("code") or item.get("component")).startswith(
-            "peer"
-        ):
+        reason = _reason(item.get("code"))
+        bad = item.get("state") in ("warning", "failing") and not item.get("suppressed_by")
+        if not bad or item.get("item") == "peer" or reason in (None, Reason.CLOCK_JUMPED) or not wanted(reason.code):
             continue
         harms = item.get("state") == "failing" and not reason.code.startswith(_HARMLESS)
         severity = Severity.PROBLEM if harms else Severity.WARNING
-        yield Finding(
-            _item_evidence(item), _item_since(item), severity=severity, reason=reason, peer=str(item.get("peer") or "")
-        )
+        yield Finding(_item_evidence(item), _item_since(item), severity=severity, reason=reason)
 
 
 def no_route(known: Knowledge) -> Iterator[Finding]:
@@ -240,7 +242,7 @@ def clock(known: Knowledge) -> Iterator[Finding]:
 
 
 def _item(known: Knowledge, code: str) -> Mapping[str, Any]:
-    return next((item for item in mappings(known.health) if item.get("code") == code or item.get("item") == code), {})
+    return next((item for item in mappings(known.health) if item.get("item") == code), {})
 
 
 def _since(known: Knowledge, code: str) -> float | None:
@@ -249,26 +251,12 @@ def _since(known: Knowledge, code: str) -> float | None:
 
 
 def _item_since(item: Mapping[str, Any]) -> float | None:
-    return _moment(item.get("since"))
-
-
-def _moment(told: Any) -> float | None:
-    """Unix seconds, from a number or RFC 3339."""
-    if isinstance(told, str):
-        from datetime import datetime
-
-        try:
-            return datetime.fromisoformat(told).timestamp()
-        except ValueError:
-            return None
-    return as_number(told) or None
+    return words.moment(item.get("since"))
 
 
 def _item_evidence(item: Mapping[str, Any]) -> tuple[str, ...]:
     told = item.get("evidence") or item.get("detail")
-    if isinstance(told, str):
-        return (told,)
-    return tuple(str(each) for each in told or ())
+    return (told,) if isinstance(told, str) else texts(told)
 
 
 def _reason(told: Any) -> Reason | None:

@@ -71,6 +71,7 @@ class Opened:
             health=tuple(mappings(told.get("health"))),
             interface=mapping(told.get("interface")),
             export=mapping(told.get("export")),
+            stopped=str(told.get("stopped") or "")[:40],
             events=events_of(logs),
             rising={str(k): as_number(v) for k, v in mapping(told.get("rising")).items()},
             clock_synchronised=_flag(told.get("clock_synchronised")),

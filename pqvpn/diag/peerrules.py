@@ -7,7 +7,7 @@ anywhere, ICMP included), so it is told as what was seen, never as what is. Pure
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from pqvpn.diag import words
-from pqvpn.diag.knowledge import Knowledge, Peer
+from pqvpn.diag.knowledge import Knowledge, Peer, texts
 from pqvpn.diag.records import Event, latest, named
 from pqvpn.diag.verdicts import Finding, Severity
 from pqvpn.reasons import Reason
@@ -186,7 +186,7 @@ def allowed_ips(known: Knowledge, peer: Peer) -> Iterator[Finding]:
     recent = [event for event in found if event.time >= known.at - _PACKETS]
     if not recent:
         return
-    here = words.listed(str(prefix) for prefix in peer.status.get("allowed_ips") or ())
+    here = words.listed(texts(peer.status.get("allowed_ips")))
     text = f"packets from {peer.name} have a source outside its allowed_ips ({_tally(known, recent)})"
     seen = [text] + ([f"allowed_ips of {peer.name} here: {here}"] if here else [])
     text = f"{peer.name} sends from inner addresses that are not in its allowed_ips here; its packets are dropped"

@@ -6,6 +6,7 @@ Owns their format. Times are UTC, as in the log, so that the two can be laid sid
 import textwrap
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 WIDTH = 80
 _UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
@@ -58,6 +59,16 @@ def utc(time: float) -> datetime:
 def rfc3339(time: float) -> str:
     """The moment as JSON has it."""
     return utc(time).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def moment(told: Any) -> float | None:
+    """Unix seconds of an RFC 3339 text or a number; None when it is neither."""
+    if isinstance(told, str):
+        try:
+            return datetime.fromisoformat(told).timestamp()
+        except (ValueError, OverflowError):
+            return None
+    return float(told) if isinstance(told, int | float) and not isinstance(told, bool) and told > 0 else None
 
 
 def clock(time: float, now: float) -> str:
