@@ -260,6 +260,7 @@ REKEYS: Final = _instrument("pqvpn.rekeys", "counter", "{handshake}", "replaceme
 PEER_RTT: Final = _instrument("pqvpn.peer.rtt", "gauge", "s", "round trip to the peer", PEER)
 PEER_LOSS: Final = _instrument("pqvpn.peer.loss", "gauge", "1", "share of the peer's packets lost on the way", PEER)
 PEER_MTU: Final = _instrument("pqvpn.peer.path_mtu", "gauge", "By", "largest inner packet that the path carries", PEER)
+PEER_AGE: Final = _instrument("pqvpn.peer.handshake.age", "gauge", "s", "since the session's keys were agreed", PEER)
 PEER_IO: Final = _instrument("pqvpn.peer.io", "counter", "By", "inner bytes", PEER, NETWORK_DIRECTION)
 PEER_PACKETS: Final = _instrument("pqvpn.peer.packets", "counter", "{packet}", "inner packets", PEER, NETWORK_DIRECTION)
 PACKET_DROPS: Final = _instrument("pqvpn.drops", "counter", "{packet}", "packets discarded", DROP)
@@ -282,6 +283,11 @@ DESCRIPTORS: Final = _instrument(
 )
 RESTART_COUNT: Final = _instrument("pqvpn.process.restarts", "counter", "{restart}", "processes replaced", PROCESS)
 CLOCK_JUMPS: Final = _instrument("pqvpn.clock.jumps", "counter", "{jump}", "jumps of the wall clock")
+HEALTH_STATE: Final = _instrument(
+    "pqvpn.health.state", "gauge", "{state}",
+    "a health item as it was told last, for each reason it ever had: 0 ok or another reason, 1 warning, 2 failing, -1 unknown",
+    ITEM, PEER, PROCESS, REASON,
+)  # fmt: skip
 LAG: Final = _instrument("pqvpn.control.lag", "histogram", "s", "how late control's loop was", buckets=LAG_BUCKETS)
 FACTS_SEEN: Final = _instrument("pqvpn.telemetry.facts", "counter", "{fact}", "facts that became signals", COMPONENT)
 LOST: Final = _instrument("pqvpn.telemetry.lost", "counter", "{record}", "records of telemetry that were lost", LOSS)

@@ -23,6 +23,7 @@ SECOND = 1_000_000_000
 STATUS = {
     "name": "beta", "state": "up", "rtt_ms": 12.5, "loss": 0.25, "rx_bytes": 1000, "tx_bytes": 2000, "rx_packets": 10,
     "tx_packets": 20, "session_id": SESSION, "suite": "X-Wing", "path_mtu": 1432,
+    "handshake_age_seconds": 7.5,
 }  # fmt: skip
 
 

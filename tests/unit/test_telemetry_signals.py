@@ -230,6 +230,7 @@ def test_metrics_of_peers() -> None:
     assert node.points(names.PEER_RTT) == {("beta",): 0.0125}
     assert node.points(names.PEER_LOSS) == {("beta",): 0.25}
     assert node.points(names.PEER_MTU) == {("beta",): 1432}
+    assert node.points(names.PEER_AGE) == {("beta",): 7.5}
     io = node.points(names.PEER_IO)
     assert (io["beta", "receive"], io["beta", "transmit"], io["gamma", "receive"]) == (1000, 2000, 0)
     assert node.points(names.PEER_PACKETS)["beta", "transmit"] == 20
@@ -242,6 +243,28 @@ def test_metrics_of_peers() -> None:
     node.tell(example(facts.ClockJumped), after=60)
     assert node.points(names.PEER_RTT) == {}
     assert node.points(names.CLOCK_JUMPS) == {(): 1}
+
+
+def test_metrics_of_health() -> None:
+    node = Node()
+    node.tell(facts.HealthChanged("peer:beta", "failing", "ok", Reason.NO_REPLY, peer="beta"))
+    node.tell(facts.HealthChanged("node.processes:lane-0", "warning", "ok", Reason.CHILD_RESTARTING))
+    assert node.points(names.HEALTH_STATE) == {
+        ("peer", "beta", "", ""): 0,
+        ("peer", "beta", "", "network.no_reply"): 2,
+        ("node.processes", "", "lane-0", ""): 0,
+        ("node.processes", "", "lane-0", "node.child_restarting"): 1,
+    }
+    # a reason that is over stays at 0, and all of them are bounded
+    node.tell(facts.HealthChanged("peer:beta", "failing", "failing", Reason.STALE, peer="beta"))
+    node.tell(facts.HealthChanged("peer:beta", "ok", "failing", peer="beta"))
+    of_beta = {key[3]: value for key, value in node.points(names.HEALTH_STATE).items() if key[1] == "beta"}
+    assert of_beta == {"": 0, "network.no_reply": 0, "network.stale": 0}
+    for reason in Reason:
+        node.tell(facts.HealthChanged("peer:beta", "failing", "failing", reason, peer="beta"))
+    of_beta = {key[3]: value for key, value in node.points(names.HEALTH_STATE).items() if key[1] == "beta"}
+    assert len(of_beta) <= 8
+    assert sorted(of_beta.values()) == [0] * (len(of_beta) - 1) + [2]
 
 
 def test_metrics_of_the_node() -> None:

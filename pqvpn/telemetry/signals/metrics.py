@@ -21,6 +21,7 @@ from pqvpn.facts import (
     HandshakeFailed,
     HandshakeSent,
     HandshakeStarted,
+    HealthChanged,
     NodeObserved,
     PeerObserved,
 )
@@ -45,6 +46,8 @@ _TRIGGERS: Final = frozenset({"traffic", "start", "rekey", "silence", "keepalive
 _STATES: Final = frozenset({"up", "connecting", "stale", "down"})
 _MESSAGES: Final = frozenset({"m1", "m3"})
 _ROLES: Final = frozenset({"initiator", "responder"})
+_HEALTH: Final = {"ok": 0, "warning": 1, "failing": 2}
+_MOST_REASONS: Final = 8
 _RECEIVE, _TRANSMIT = "receive", "transmit"
 
 Points = Iterable[tuple[float, Mapping[str, str]]]
@@ -66,6 +69,7 @@ class Metrics:
         self._triggers: OrderedDict[str, str] = OrderedDict()
         self._readings = Readings(0.0)
         self._busy: dict[str, float] = {}
+        self._health: dict[tuple[str, str, str], dict[str, int]] = {}
         self._tallies: dict[str, Tally] = {}
         self._risings: dict[str, Rising] = {}
         self._duration = factory.histogram(names.HANDSHAKE_SECONDS)
@@ -99,6 +103,8 @@ class Metrics:
                 self._tally(names.RESTART_COUNT).add(fact.process)
             case ClockJumped():
                 self._tally(names.CLOCK_JUMPS).add()
+            case HealthChanged():
+                self._health_changed(fact)
             case _:
                 pass
 
@@ -170,6 +176,18 @@ class Metrics:
             found = {names.TRIGGER: trigger, names.OUTCOME: outcome}
             self._duration.record(max(0.0, seconds), found, self._exemplar(fact.attempt))
 
+    def _health_changed(self, fact: HealthChanged) -> None:
+        """A reason that does not hold any more stays, at 0: whoever reads a point that vanished keeps its last value."""
+        item, _, key = fact.item.partition(":")
+        place = (item, fact.peer, "" if fact.peer else key)
+        if place not in self._health and len(self._health) >= _REMEMBERED:
+            return
+        reasons = self._health.setdefault(place, {"": 0})
+        reasons.update(dict.fromkeys(reasons, 0))
+        while len(reasons) >= _MOST_REASONS:
+            del reasons[next(each for each in reasons if each)]
+        reasons[fact.reason.code if fact.reason else ""] = _HEALTH.get(fact.state, -1)
+
     def _exemplar(self, attempt: str) -> Context:
         """A context in which the measurement points to the attempt's trace, if that is written."""
         if not attempt or not sampled(bytes.fromhex(attempt), self._settings.sample):
@@ -193,6 +211,8 @@ class Metrics:
             names.PEER_RTT: lambda: self._of_peers("rtt_ms", 1000),
             names.PEER_LOSS: lambda: self._of_peers("loss"),
             names.PEER_MTU: lambda: self._of_peers("path_mtu"),
+            names.PEER_AGE: lambda: self._of_peers("handshake_age_seconds"),
+            names.HEALTH_STATE: self._health_states,
             names.REPLAYS: self._replays,
             names.LANE_BUSY: lambda: [(share, {names.LANE: lane}) for lane, share in self._busy.items()],
             names.QUEUE_DEPTH: lambda: [(n, {names.QUEUE: queue}) for queue, n in self._readings.queues.items()],
@@ -255,6 +275,16 @@ class Metrics:
     def _of_peers(self, word: str, divisor: float = 1) -> Points:
         values = ((name, status.get(word)) for name, status in self._known())
         return [(_number(value) / divisor, {names.PEER: name}) for name, value in values if value is not None]
+
+    def _health_states(self) -> Points:
+        self._forget_old()
+        keys = [key for key in self._health if not key[1] or key[1] in self._allowed()]
+        self._health = {key: self._health[key] for key in keys}
+        return [
+            (value, dict(zip(names.HEALTH_STATE.attributes, (*key, reason), strict=True)))
+            for key, reasons in self._health.items()
+            for reason, value in reasons.items()
+        ]
 
     def _of_processes(self, word: str) -> Points:
         values = ((name, getattr(usage, word)) for name, usage in self._readings.processes.items())
