@@ -8,6 +8,7 @@ nothing of what is healthy: it is given functions that say so.
 import asyncio
 import contextlib
 import hmac
+import logging
 import socket
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from typing import Any, Final
@@ -146,6 +147,7 @@ class _Server(uvicorn.Server):
 
 def server(application: Application) -> _Server:
     """A server for `application`; `serve(sockets=[...])` runs it, `end()` ends it."""
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # what strangers send is no news
     config = uvicorn.Config(
         application,
         http=_Connection,
@@ -167,9 +169,11 @@ def server(application: Application) -> _Server:
 
 
 async def serve(application: Application, listener: socket.socket) -> None:
-    """Answer on a listening socket until cancelled."""
+    """Answer on a listening socket until cancelled; closes it then."""
     running = server(application)
+    serving = asyncio.ensure_future(running.serve(sockets=[listener]))
     try:
-        await running.serve(sockets=[listener])
+        await asyncio.shield(serving)
     finally:
         running.end()
+        await asyncio.wait({serving}, timeout=1.0)

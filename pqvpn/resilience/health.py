@@ -85,10 +85,10 @@ class Item(Enum):
         "peer", "session", "the peer is connected",
         ("node.control", "crypto.self_test", "tun.interface", "tun.traffic", "network.sockets"), (6.0, 2.0, 30.0), False,
     )  # fmt: skip
-    CLOCK = ("host.clock", "host", "the wall clock is steady", (), (0.0, 60.0, 60.0), False)
+    CLOCK = ("host.clock", "host", "the wall clock is steady", (), (0.0, 60.0, 120.0), False)
     DISK = ("host.disk", "host", "the state folder has room", (), (4.0, 6.0, 60.0), False)
     RECORDS = ("telemetry.records", "telemetry", "records are written", ("host.disk",), (5.0, 6.0, 60.0), False)
-    LINK = ("telemetry.link", "telemetry", "no record is lost on its way", (), (0.0, 60.0, 60.0), False)
+    LINK = ("telemetry.link", "telemetry", "no record is lost on its way", (), (0.0, 60.0, 120.0), False)
     COLLECTOR = ("telemetry.collector", "telemetry", "the collector takes records", (), (10.0, 6.0, 600.0), False)
     DESCRIPTORS = ("host.descriptors", "host", "descriptors are left", (), (4.0, 10.0, 60.0), False)
     MEMORY = ("host.memory", "host", "memory is as expected", (), (10.0, 30.0, 60.0), False)

@@ -143,9 +143,16 @@ class _Stderr(logging.StreamHandler[Any]):
     """The one handler that writes. Facts come as they are, other libraries' records become facts on the way."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if not hasattr(record, "line") and not self._prepare(record):
+        try:
+            wanted = hasattr(record, "line") or self._prepare(record)
+        except Exception:  # noqa: BLE001 - a log call must never fail whoever made it
+            self.handleError(record)
             return
-        super().emit(record)
+        if wanted:
+            super().emit(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the base class's name
+        """Nothing: the default writes the record, unredacted, to the stream that just failed."""
 
     def format(self, record: logging.LogRecord) -> str:
         return str(record.__dict__["line"])

@@ -5,6 +5,7 @@ is `envelope.py`. A `Publisher` is a `FactHook`; it never raises and never waits
 path's own process.
 """
 
+import contextlib
 import logging
 import socket
 
@@ -27,7 +28,8 @@ class Publisher:
             jsonlog.publish(fact)
         jsonlog.tick()
         if self._send:
-            self._send(fact)
+            with contextlib.suppress(Exception):  # what cannot be encoded costs its record, not whoever published it
+                self._send(fact)
 
 
 def relay(take: FactHook) -> None:
@@ -52,3 +54,6 @@ class _Relay(logging.Handler):
             self.handleError(record)
         finally:
             self._busy = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the base class's name
+        """Nothing: the default writes the record, unredacted, to standard error."""

@@ -9,7 +9,7 @@ import pytest
 
 from pqvpn.facts import ChildEnded, Fact, HandshakeCompleted, LogLine, NodeStopped, Problem
 from pqvpn.reasons import Reason
-from pqvpn.telemetry import context, jsonlog
+from pqvpn.telemetry import context, envelope, jsonlog
 from pqvpn.telemetry.logfiles import repeats
 from pqvpn.telemetry.publish import Publisher, relay
 from pqvpn.telemetry.redaction import Policy, Redactor
@@ -134,7 +134,17 @@ def test_text_is_short_and_without_colour(lines: Lines) -> None:
     (line,) = lines()
     time, rest = line.split(" ", 1)
     assert len(time) == len("12:34:56.789")
-    assert rest.split() == ["info", "control", "node.stopped", "the", "node", "ended:", "SIGTERM", "cause=SIGTERM", "seconds=0.0"]
+    assert rest.split() == [
+        "info",
+        "control",
+        "node.stopped",
+        "the",
+        "node",
+        "ended:",
+        "SIGTERM",
+        "cause=SIGTERM",
+        "seconds=0.0",
+    ]
 
 
 def test_other_libraries_are_heard_only_when_they_warn(lines: Lines) -> None:
@@ -198,9 +208,8 @@ def test_records_of_other_libraries_become_facts(lines: Lines) -> None:
     assert (line.text, line.severity, line.logger) == ("slow callback", "warning", "asyncio")
 
 
-def test_a_relay_that_fails_fails_nobody(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relay_that_fails_fails_nobody(lines: Lines) -> None:
     set_up("control", "error")
-    monkeypatch.setattr(logging, "raiseExceptions", False)
 
     def refuse(_: Fact) -> None:
         logging.getLogger("asyncio").warning("again")  # would never end
@@ -208,3 +217,15 @@ def test_a_relay_that_fails_fails_nobody(lines: Lines, monkeypatch: pytest.Monke
 
     relay(refuse)
     logging.getLogger("asyncio").warning("slow")
+
+
+def test_what_cannot_be_encoded_fails_nobody(lines: Lines) -> None:
+    set_up("control", "info")
+    reading, sending = envelope.link()
+    with reading, sending:
+        publish = Publisher("control", sending)
+        publish(NodeStopped("\udcff"))
+        publish(NodeStopped("cause", float(10**300)))
+        publish(NodeStopped("fine"))
+    assert json.loads(lines()[-1])["fields"]["cause"] == "fine"
+    assert "Traceback" not in "".join(lines())

@@ -1,0 +1,212 @@
+"""Facts and readings become health: each item by what shows it."""
+
+from typing import Any
+
+import pytest
+
+from pqvpn.facts import ChildEnded, ClockJumped, CryptoChecked, Fact, InterfaceObserved, NodeObserved, PeerObserved
+from pqvpn.observer import checks
+from pqvpn.observer.checks import Checks
+from pqvpn.observer.machine import ProcessUse, Use
+from pqvpn.reasons import Reason
+from pqvpn.resilience.health import Finding, Health, Item, State
+
+FINE = InterfaceObserved("pqvpn0", exists=True, up=True)
+
+
+class House:
+    """Checks with a clock that goes by seconds; every observation is repeated until it must show."""
+
+    def __init__(self) -> None:
+        self.health = Health()
+        self.checks = Checks(self.health, 0.0, disk_free=64 << 20)
+        self.now = 0.0
+
+    def hold(self, *facts: Fact, seconds: int = 12) -> None:
+        for _ in range(seconds):
+            self.now += 1.0
+            for fact in facts:
+                self.checks.take(fact, self.now)
+
+    def check(self, seconds: int = 12, wall: float = 0.0, sends: int = 0, sends_step: int = 0) -> None:
+        for _ in range(seconds):
+            self.now += 1.0
+            sends += sends_step
+            self.checks.check(self.now, 1e9 + self.now + wall, sends)
+
+    def finding(self, item: Item, key: str = "") -> Finding:
+        return next(f for f in self.health.report(self.now) if (f.item, f.key) == (item, key))
+
+
+@pytest.fixture
+def house() -> House:
+    return House()
+
+
+def node(**fields: Any) -> NodeObserved:
+    status: dict[str, Any] = {
+        "node": {"security": "full", "self_tests": {"passed": True, "failed": []}, "state": "running"},
+        "processes": [{"component": "control", "pid": 7}, {"component": "lane-0", "pid": 8}],
+        "drops": {},
+    }
+    return NodeObserved({**status, **fields}, 0.0)
+
+
+def peer(state: str, code: str = "network.no_reply", **fields: Any) -> PeerObserved:
+    return PeerObserved("beta", {"state": state, "reason": {"code": code}, "last_received_seconds": 31.0, **fields})
+
+
+@pytest.mark.parametrize(
+    ("seen", "item", "reason"),
+    [
+        (InterfaceObserved("pqvpn0", exists=False), Item.INTERFACE, Reason.TUN_GONE),
+        (InterfaceObserved("pqvpn0", exists=True, up=False), Item.INTERFACE, Reason.TUN_DOWN),
+        (InterfaceObserved("pqvpn0", True, True, ("10.7.0.1/24",)), Item.ADDRESSES, Reason.TUN_DOWN),
+        (InterfaceObserved("pqvpn0", True, True, (), "eth0 has 10.7.0.1, too"), Item.CONFLICT, Reason.ADDRESS_CONFLICT),
+    ],
+)
+def test_the_interface(house: House, seen: InterfaceObserved, item: Item, reason: Reason) -> None:
+    house.hold(FINE)
+    house.hold(seen)
+    found = house.finding(item)
+    assert (found.state, found.reason) == (State.FAILING, reason)
+    assert found.evidence
+    house.hold(FINE)
+    assert house.finding(item).state is State.OK
+
+
+def test_lanes_that_take_nothing(house: House) -> None:
+    for second in range(10):
+        house.hold(InterfaceObserved("pqvpn0", True, True, tx_packets=5, tx_dropped=second * 10), seconds=1)
+    assert house.finding(Item.TRAFFIC).reason is Reason.TUN_STUCK
+    for second in range(10):  # a queue that overflows while lanes work is load, not a fault
+        seen = InterfaceObserved("pqvpn0", True, True, tx_packets=5 + second, tx_dropped=1000 + second)
+        house.hold(seen, seconds=1)
+    assert house.finding(Item.TRAFFIC).state is State.OK
+
+
+def test_control_that_falls_silent(house: House) -> None:
+    house.hold(node())
+    house.check(3)
+    assert house.finding(Item.CONTROL).state is State.OK
+    house.check(4)
+    found = house.finding(Item.CONTROL)
+    assert (found.state, found.reason) == (State.FAILING, Reason.NOT_REPORTING)
+    house.hold(node(), seconds=4)
+    assert house.finding(Item.CONTROL).state is State.OK
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        (peer("up"), State.OK),
+        (peer("stale", "network.stale"), State.WARNING),
+        (peer("connecting"), State.WARNING),
+        (peer("down"), State.FAILING),
+        (peer("down", "network.idle"), State.OK),
+        (peer("down", "network.no_endpoint"), State.OK),
+        (peer("a word of a later version", "network.of_a_later_version"), State.WARNING),
+        (PeerObserved("beta", {}), State.WARNING),
+    ],
+)
+def test_peers(house: House, seen: PeerObserved, expected: State) -> None:
+    house.hold(seen)
+    assert house.finding(Item.PEER, "beta").state is expected
+
+
+def test_a_peer_says_since_when_nothing_came(house: House) -> None:
+    house.hold(peer("down", endpoint="192.0.2.1:7"))
+    assert house.finding(Item.PEER, "beta").evidence == "last authenticated packet 31 s ago; tried at 192.0.2.1:7"
+    house.hold(peer("down", last_received_seconds=None))
+    assert house.finding(Item.PEER, "beta").evidence == "nothing authenticated came yet; no address"
+
+
+def test_peers_that_are_not_configured_any_more_are_forgotten(house: House) -> None:
+    house.hold(peer("down"), node())
+    for _ in range(20):
+        house.hold(node(), seconds=1)
+        house.check(1)
+    assert all(f.item is not Item.PEER for f in house.health.report(house.now))
+
+
+def test_self_tests_and_security(house: House) -> None:
+    house.hold(CryptoChecked(("ML-KEM-768",)), seconds=1)
+    assert house.finding(Item.CRYPTO).reason is Reason.SELF_TEST_FAILED
+    house.hold(node(node={"security": "degraded", "self_tests": {"failed": []}}))
+    assert house.finding(Item.SECURITY).reason is Reason.SECURITY_DEGRADED
+    house.hold(node(node={"security": "refused", "self_tests": {"failed": ["AES-256-GCM"]}}))
+    assert house.finding(Item.CRYPTO).evidence == "AES-256-GCM"
+    assert house.finding(Item.SECURITY).suppressed_by == "crypto.self_test"
+
+
+def test_a_process_that_ends_again_and_again(house: House) -> None:
+    house.hold(node(), seconds=1)
+    ended = ChildEnded("lane-0", 7, "SIGSEGV", Reason.CHILD_DIED)
+    house.hold(ended, seconds=2)
+    assert house.finding(Item.PROCESSES, "lane-0").state is State.OK, "twice is no loop"
+    house.hold(ended, seconds=1)
+    assert house.finding(Item.PROCESSES, "lane-0").state is State.WARNING
+    house.hold(ended, seconds=6)
+    assert house.finding(Item.PROCESSES, "lane-0").state is State.FAILING
+    house.check(80)
+    assert house.finding(Item.PROCESSES, "lane-0").state is State.OK
+
+
+def test_datagrams_that_the_kernel_refuses(house: House) -> None:
+    for second in range(12):
+        house.hold(node(drops={"udp_send": second}), seconds=1)
+        house.check(1)
+    assert house.finding(Item.SOCKETS).state is State.FAILING
+    for second in range(12):
+        house.hold(node(drops={"udp_send": 100 + second}), seconds=1)
+        house.check(1, sends=second)
+    assert house.finding(Item.SOCKETS).state is State.WARNING, "some go out"
+
+
+def test_a_jump_of_the_wall_clock(house: House) -> None:
+    assert house.checks.check(1.0, 1000.0, 0) == 0.0
+    assert house.checks.check(3.0, 1002.4, 0) == 0.0
+    jump = house.checks.check(5.0, 4604.4, 0)
+    assert jump == pytest.approx(3600.0)
+    house.checks.take(ClockJumped(jump), 5.0)
+    house.now = 5.0
+    assert house.finding(Item.CLOCK).evidence == "by +3600.0 s"
+    assert house.checks.check(7.0, 4606.4, 0) == 0.0
+
+
+def test_disk_descriptors_and_memory(house: House) -> None:
+    def look(use: Use) -> None:
+        for _ in range(35):
+            house.now += 1.0
+            house.checks.machine(use, house.now)
+
+    look(Use((ProcessUse("control", 7, 20 << 20, 30, 1024), ProcessUse("lane-0", 8, 20 << 20)), 1 << 30))
+    assert {f.state for f in house.health.report(house.now)} == {State.OK}
+    look(Use((ProcessUse("control", 7, checks.MEMORY_FAILS + 1, 1000, 1024),), 1 << 20))
+    assert house.finding(Item.DISK).reason is Reason.DISK_LOW
+    assert house.finding(Item.MEMORY, "control").state is State.FAILING
+    assert house.finding(Item.DESCRIPTORS, "control").evidence == "control has 1000 of 1024"
+    look(Use((), 1 << 30, "No space left on device"))
+    assert house.finding(Item.DISK).reason is Reason.STATE_UNWRITABLE
+    assert {f.item for f in house.health.report(house.now)} == {Item.DISK}, "processes that are gone are forgotten"
+
+
+def test_records_link_and_collector(house: House) -> None:
+    for _ in range(12):
+        house.now += 1.0
+        house.checks.records((State.OK, None, ""), 11.0, house.now)
+        house.checks.collector(State.WARNING, Reason.COLLECTOR_UNREACHABLE, "refused", house.now)
+    house.checks.link(3, house.now)
+    assert house.finding(Item.RECORDS).evidence == "the disk has not answered for 11 s"
+    assert house.finding(Item.COLLECTOR).reason is Reason.COLLECTOR_UNREACHABLE
+    assert house.finding(Item.LINK).evidence == "3 more, 3 in total"
+
+
+def test_readings_of_any_shape_raise_nothing(house: House) -> None:
+    for status in (
+        {},
+        {"node": 3, "processes": {}, "drops": []},
+        {"processes": [1, {"pid": "x"}], "node": {"self_tests": 1}},
+    ):
+        house.hold(NodeObserved(status, 0.0), PeerObserved("p", status))
+        house.check(1)
