@@ -196,7 +196,7 @@ SIGNAL: Final = _attribute("pqvpn.signal", "word", "traces, metrics or logs")
 
 # -- spans -----------------------------------------------------------------------------------------------------------
 
-CONNECT: Final = _span("pqvpn.connect", "an attempt to connect, from its beginning to the validated path", root=True)
+CONNECT: Final = _span("pqvpn.connect", "an attempt to connect, from its beginning to the session in use", root=True)
 REKEY: Final = _span("pqvpn.rekey", "the same, to replace the keys of a session that is in use", root=True)
 ACCEPT: Final = _span(
     "pqvpn.accept", "a session that a peer asked for; below its `pqvpn.connect` when it tells us", root=True
@@ -211,7 +211,9 @@ COOKIE_ROUND: Final = _span("pqvpn.handshake.cookie", "from M1 to the cookie tha
 M2: Final = _span("pqvpn.handshake.m2", "from M1 (with the cookie, if there was one) to the answer that verifies")
 M3: Final = _span("pqvpn.handshake.m3", "from the verified answer to M3: the session is made")
 FIRST_DATA: Final = _span("pqvpn.first_data", "from M3 to the first packet that authenticates; repetitions are events")
-PATH_VALIDATE: Final = _span("pqvpn.path.validate", "from there to the answered path challenge")
+PATH_VALIDATE: Final = _span(
+    "pqvpn.path.validate", "a path challenge that was answered; comes when data moves, maybe long after"
+)
 NODE_START: Final = _span("pqvpn.node.start", "the start of the node", root=True)
 NODE_PART: Final = _span("pqvpn.node.start.part", "a step of the start")
 NODE_STOP: Final = _span("pqvpn.node.stop", "the end of the node, from the request to it", root=True)

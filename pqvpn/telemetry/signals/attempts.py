@@ -1,8 +1,8 @@
 """One attempt to connect as a tree of drafts: which fact begins and ends which span.
 
-Owns the shape of the tree, in both roles. On the way from M1 to the validated path the steps follow one another, so that
-their durations add up to the attempt's: `m1` (with `cookie` and `m2` in it), `m3`, `first_data`, `path.validate`.
-Which attempts there are, and what becomes of a tree, is `traces.py`.
+Owns the shape of the tree, in both roles. On the way from M1 to the session in use the steps follow one another, so that
+their durations add up to the attempt's: `m1` (with `cookie` and `m2` in it), `m3`, `first_data`. Which attempts there are,
+and what becomes of a tree, is `traces.py`.
 """
 
 from dataclasses import dataclass, field
@@ -22,7 +22,6 @@ from pqvpn.facts import (
     HandshakeSent,
     HandshakeStarted,
     IcmpReceived,
-    PathValidated,
     Problem,
     RetryEnded,
     RetryWaiting,
@@ -64,8 +63,6 @@ class Attempt:
     asked: int = 0  # when the M1 that the answer answers went out
     tries: int = 0
     drops: set[str] = field(default_factory=set)
-    agreed: float = 0.0  # CLOCK_BOOTTIME of completion; what is left is the path
-    agreed_ns: int = 0
     over: bool = False
     keep: bool = False  # whether it is sampled or not
 
@@ -109,9 +106,7 @@ class Attempt:
             case AnswerVerified():
                 self._answered(time, fact)
             case HandshakeCompleted():
-                self._completed(envelope, fact)
-            case PathValidated():
-                self._path_validated(time, fact)
+                self._completed(time, fact)
             case HandshakeFailed():
                 self._failed(time, fact)
             case HandshakeAbandoned():
@@ -127,13 +122,6 @@ class Attempt:
             self.step = None
         self.root.close(time, outcome, error)
         self.over = True
-
-    def settle(self) -> None:
-        """Completed, and the path was not validated in time: the tree ends where the session was agreed."""
-        if self.step is not None and self.step.name == names.PATH_VALIDATE:
-            self.root.children.remove(self.step)
-            self.step = None
-        self.end(self.agreed_ns, "completed")
 
     # -- steps -------------------------------------------------------------------------------------------------------
 
@@ -178,18 +166,10 @@ class Attempt:
         m2.close(time, "verified")
         self._begin(names.M3, time, attributes.endpoint(fact.endpoint) | {names.MESSAGE: "m3"})
 
-    def _completed(self, envelope: Envelope, fact: HandshakeCompleted) -> None:
-        time = envelope.time_ns
+    def _completed(self, time: int, fact: HandshakeCompleted) -> None:
         self.session_id = fact.session_id
-        self._close_step(time, "completed")
         self.root.attributes |= attributes.of(fact)
         self.root.event(names.AGREED, time, {names.SESSION_ID: fact.session_id, names.ROLE: fact.role})
-        self.agreed, self.agreed_ns = envelope.now, time
-        self._begin(names.PATH_VALIDATE, time, attributes.endpoint(fact.endpoint))
-
-    def _path_validated(self, time: int, fact: PathValidated) -> None:
-        if self.step is not None:
-            self.step.attributes |= attributes.of(fact)
         self.end(time, "completed")
 
     def _failed(self, time: int, fact: HandshakeFailed) -> None:

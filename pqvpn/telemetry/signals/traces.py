@@ -35,8 +35,6 @@ from pqvpn.telemetry.signals.roots import Roots
 from pqvpn.telemetry.signals.settings import Settings
 from pqvpn.telemetry.signals.spans import Draft, Place, Writer
 
-SETTLES: Final = 5.0
-"""Seconds that a completed attempt waits for its path to be validated."""
 _LOOK_UP_LASTS: Final = 10.0
 _LEAST_OPEN: Final = 64
 _REMEMBERED: Final = 1024
@@ -57,7 +55,6 @@ class Tracker:
         self._writer = writer
         self._open: OrderedDict[str, Attempt] = OrderedDict()
         self._of_peer: dict[str, str] = {}  # key of the attempt that we have open with a peer
-        self._settling: dict[str, str] = {}  # session ID -> key
         self._ended: OrderedDict[str, None] = OrderedDict()
         self._looked_up: OrderedDict[str, tuple[Draft, float]] = OrderedDict()
         self._sessions: OrderedDict[str, Place] = OrderedDict()  # written, so that a link to it leads somewhere
@@ -82,6 +79,8 @@ class Tracker:
                 self._accepted(envelope, fact)
             case Resolved() | ResolveFailed():
                 self._resolved(envelope, fact)
+            case PathValidated():
+                self._path_validated(envelope, fact)
             case ChildEnded():
                 if fact.process == "control":
                     self._lose_all(envelope.time_ns, Reason.CHILD_DIED.code)
@@ -93,10 +92,7 @@ class Tracker:
     def expire(self, now: float) -> None:
         """End what is open for too long."""
         for key, attempt in list(self._open.items()):
-            if attempt.agreed and now - attempt.agreed >= SETTLES:
-                attempt.settle()
-                self._write(key, attempt)
-            elif now - attempt.opened >= self._settings.longest_attempt:
+            if now - attempt.opened >= self._settings.longest_attempt:
                 attempt.end(attempt.last, "lost", Reason.CHILD_DIED.code)
                 self._write(key, attempt)
         self._roots.expire(now)
@@ -104,11 +100,8 @@ class Tracker:
     def close(self) -> None:
         """Write everything as it stands."""
         for key, attempt in list(self._open.items()):
-            if attempt.agreed:
-                attempt.settle()
-            else:
-                attempt.end(attempt.last, "unfinished")
-                attempt.keep = True
+            attempt.end(attempt.last, "unfinished")
+            attempt.keep = True
             self._write(key, attempt)
         self._roots.close()
 
@@ -116,7 +109,7 @@ class Tracker:
 
     def _started(self, envelope: Envelope, fact: HandshakeStarted) -> None:
         former = self._of_peer.get(fact.peer)
-        if former is not None and former != fact.attempt and not self._open[former].agreed:
+        if former is not None and former != fact.attempt:
             self._open[former].end(envelope.time_ns, "lost", Reason.CHILD_DIED.code)
             self._write(former, self._open[former])
         if not fact.attempt or fact.attempt in self._open:
@@ -138,15 +131,11 @@ class Tracker:
             attempt.root.links.append(self._sessions[previous])
 
     def _accepted(self, envelope: Envelope, fact: HandshakeCompleted) -> None:
-        key = f"accept {fact.session_id}"
-        if key in self._open or key in self._ended:
-            return
         attempt = Attempt.theirs(envelope, fact, self._writer.new_trace())
-        attempt.take(envelope, fact)
         self._with_history(attempt)
+        attempt.take(envelope, fact)
         attempt.keep = bool(fact.attempt)  # the initiator has decided
-        self._add(key, attempt)
-        self._agreed(key, attempt)
+        self._finish(attempt)
 
     def _add(self, key: str, attempt: Attempt) -> None:
         while len(self._open) >= self._most:
@@ -156,10 +145,6 @@ class Tracker:
         self._open[key] = attempt
         if attempt.span_id:
             self._of_peer[attempt.peer] = key
-
-    def _agreed(self, key: str, attempt: Attempt) -> None:
-        self._settling[attempt.session_id] = key
-        _remember(self._previous, attempt.peer, attempt.session_id)
 
     def _about_an_attempt(self, envelope: Envelope, fact: Fact) -> bool:
         key = self._key_of(fact)
@@ -176,14 +161,10 @@ class Tracker:
         attempt.take(envelope, fact)
         if attempt.over:
             self._write(key, attempt)
-        elif isinstance(fact, HandshakeCompleted):
-            self._agreed(key, attempt)
         return True
 
     def _key_of(self, fact: Fact) -> str:
         """The key of the attempt that a fact is about; empty when it is about none."""
-        if isinstance(fact, PathValidated):
-            return self._settling.get(fact.session_id, "")
         attempt = getattr(fact, "attempt", "")
         if attempt:
             return str(attempt)
@@ -193,21 +174,22 @@ class Tracker:
 
     def _lose_all(self, time: int, reason: str) -> None:
         for key, attempt in list(self._open.items()):
-            if attempt.agreed:
-                attempt.settle()
-            else:
-                attempt.end(max(time, attempt.last), "lost", reason)
+            attempt.end(max(time, attempt.last), "lost", reason)
             self._write(key, attempt)
 
     def _forget(self, key: str, attempt: Attempt) -> None:
         del self._open[key]
-        self._settling.pop(attempt.session_id, None)
         if self._of_peer.get(attempt.peer) == key:
             del self._of_peer[attempt.peer]
         _remember(self._ended, key, None)
 
     def _write(self, key: str, attempt: Attempt) -> None:
         self._forget(key, attempt)
+        self._finish(attempt)
+
+    def _finish(self, attempt: Attempt) -> None:
+        if attempt.session_id and not attempt.failed:
+            _remember(self._previous, attempt.peer, attempt.session_id)
         if not (attempt.keep or attempt.failed or self._is_sampled(attempt.trace_id)):
             return
         place = self._writer.write(attempt.root, attempt.trace_id, attempt.span_id, attempt.parent)
@@ -225,12 +207,22 @@ class Tracker:
             end, "failed" if failed else "completed", fact.reason.code if isinstance(fact, ResolveFailed) else ""
         )
         attempt = self._open.get(self._of_peer.get(fact.peer, ""))
-        if attempt is not None and not attempt.agreed:
+        if attempt is not None:
             attempt.root.adopt(draft)
         elif failed:
             self._root(draft, fact)
         else:
             _remember(self._looked_up, fact.peer, (draft, envelope.now))
+
+    def _path_validated(self, envelope: Envelope, fact: PathValidated) -> None:
+        """The path is looked at while data moves, which may be long after the session's tree was written."""
+        place = self._sessions.get(fact.session_id)
+        if place is None:
+            return
+        draft = Draft(names.PATH_VALIDATE, envelope.time_ns - round(max(0.0, fact.rtt) * _SECOND))
+        draft.attributes = attributes.common(envelope, fact) | attributes.of(fact)
+        draft.close(envelope.time_ns, "completed")
+        self._writer.write(draft, place.trace_id, parent=place)
 
     def _root(self, draft: Draft, fact: Fact) -> None:
         """Write a trace of its own, or one below the attempt it is about; linked to the session's."""
