@@ -8,10 +8,10 @@ FUZZ_SECONDS ?= 600
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-slow test-canary lint fmt fuzz bench bench-bars docs lock venv clean
+.PHONY: help demo test test-fast test-slow test-canary lint fmt fuzz bench bench-bars bench-telemetry docs lock venv clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(STAMP) ## Watch a file cross a post-quantum tunnel between two nodes (no root needed)
 	@$(BIN)/python -m lab.demo
@@ -50,6 +50,10 @@ bench: $(STAMP) ## Measure side by side with other VPNs; BENCH="--rounds 5 ..."
 bench-bars: $(STAMP) ## Measure, and fail naming the figures that miss their bar
 	@scripts/packages.sh ip ping iperf3 openvpn openssl wg go
 	$(BIN)/python -m bench --bars $(BENCH)
+
+bench-telemetry: $(STAMP) ## Measure what telemetry costs the data path; fails when a bar is missed
+	@scripts/packages.sh ip iperf3
+	$(BIN)/python -m bench.telemetry $(BENCH)
 
 docs: $(STAMP) ## Write the generated pages of docs/ anew
 	$(BIN)/python -m pqvpn.cli.docs docs
