@@ -80,12 +80,13 @@ def peer(
 ) -> None:
     """Show a peer's history: verdicts, attempts, sessions, paths, loss, and a timeline."""
     from pqvpn.diag import history, report
+    from pqvpn.diag.rules import diagnose_peer
 
     asked = inquiry(context, config)
     found = asked.peer(name)
     seconds = _seconds(since, 86400.0)
     told = history.history(asked.known, found, asked.metrics(since=seconds), seconds)
-    verdicts = asked.diagnosis.of_peer(name)
+    verdicts = diagnose_peer(asked.known, name).verdicts
     if json:
         value = {"knowledge": report.knowledge(asked.known), "verdicts": [report.verdict(v) for v in verdicts]}
         output.print_json(report.headed("peer", value | history.document(told)))

@@ -164,13 +164,11 @@ def listing(found: Sequence[Explanation], width: int = words.WIDTH) -> list[Line
     for kind, title in (("reason", "Reason codes"), ("drop", "Drop reasons"), ("fact", "Facts")):
         group = [each for each in found if each.kind == kind]
         told += [Line(title, "bold")]
-        told += [Line(_cut(row, width)) for row in words.columns([(f"  {each.word}", each.text) for each in group])]
+        told += [
+            Line(words.cut(row, width)) for row in words.columns([(f"  {each.word}", each.text) for each in group])
+        ]
         told += [Line("")]
     return told[:-1]
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else f"{text[: width - 3].rstrip()}..."
 
 
 def document(found: Sequence[Explanation]) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ ATTEMPTS_SHOWN = 10
 _EVENTS_SHOWN = 15
 _LABEL = 12
 _ENDS = {"handshake.completed": "completed", "handshake.failed": "failed", "handshake.abandoned": "abandoned"}
+_HIDDEN = ("peer", "attempt", "component", "process", "session_id")
 _QUIET = ("handshake.sent", "handshake.cookie", "retry.waiting")
 
 
@@ -205,7 +206,7 @@ def _timeline(told: History, width: int) -> list[Line]:
     scale = f"{words.clock(begin, end)}".ljust(columns - 8) + words.clock(end, end)
     legend = "up █  stale ▅  connecting ▃  down ▁"
     return [
-        *(Line(f"  {label:<{_LABEL - 2}}{row}") for label, row in rows),
+        *(Line(f"  {label:<{_LABEL - 2}}{row}".rstrip()) for label, row in rows),
         Line(f"  {'UTC':<{_LABEL - 2}}{scale}", "dim"),
         Line(f"  {'':<{_LABEL - 2}}{legend}", "dim"),
     ]
@@ -237,20 +238,32 @@ def _session_row(session: Session, now: float) -> tuple[str, ...]:
 def event_lines(event: Event, now: float, width: int, *, peer: bool = False) -> list[Line]:
     """A recorded fact; `peer`: with the peer's name."""
     style = {"warning": "warn", "error": "bad", "critical": "bad", "warn": "warn"}.get(event.severity, "plain")
-    return [
-        Line(text, style) for text in words.paragraph(event_text(event), f"  {words.clock(event.time, now)}", width, 12)
-    ]
+    text = event_text(event)
+    if peer and event.peer and event.peer not in text:
+        text = f"{event.peer}: {text}"
+    stamp = f"  {words.clock(event.time, now)}"
+    return [Line(line, style) for line in words.paragraph(text, stamp, width, len(stamp) + 2)]
 
 
 def event_text(event: Event) -> str:
-    """A fact in one line: its name and what it holds."""
-    hidden = ("peer", "attempt", "component", "process", "session_id") if event.peer else ("component",)
+    """A fact in one line: in words when it was recorded with words, else its name and what it holds."""
+    if event.body:
+        return f"{event.body}{_aside(event)}"
+    shown = {name: value for name, value in event.fields.items() if name not in _HIDDEN and value not in ("", None)}
+    return " ".join([event.name, *(f"{name}={_short(value)}" for name, value in shown.items())])
+
+
+def _aside(event: Event) -> str:
+    """What the sentence leaves out and the next command asks for."""
     parts = [
-        f"{name}={_short(value)}"
-        for name, value in event.fields.items()
-        if name not in hidden and value not in ("", None)
+        f"{event.number('count'):.0f} times" if event.number("count") > 1 else "",
+        event.text("reason"),
+        event.text("drop"),
     ]
-    return " ".join([event.name, *parts]) if event.name != "log" or not event.body else event.body
+    parts += [f"session {event.session_id[:8]}" if event.session_id else ""]
+    parts += [f"trace {event.trace_id[:8]}" if event.trace_id else ""]
+    told = ", ".join(part for part in parts if part and part not in event.body)
+    return f" [{told}]" if told else ""
 
 
 def _short(value: Any) -> str:

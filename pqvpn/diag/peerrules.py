@@ -221,7 +221,7 @@ def _context(known: Knowledge, peer: Peer) -> list[str]:
     since = peer.down_since or 0.0
     tries = [event for event in named(peer.events, "handshake.started") if event.time >= since - 1.0]
     if tries:
-        to = tries[-1].text("endpoint") or peer.endpoint
+        to = str(peer.status.get("endpoint") or tries[-1].text("endpoint") or peer.endpoint)
         count, newest = words.plural(len(tries), "handshake"), _when(known, tries[-1].time)
         told.append(f"{count} begun without success, the last {newest} to {to}")
     if peer.silent is not None:

@@ -64,6 +64,8 @@ _OF_ATTRIBUTE = {attribute: name for name, attribute in names.FIELDS.items()} | 
     names.COMPONENT: "component",
     names.EXCEPTION_STACKTRACE: "frames",
 }
+_DERIVED = (names.NETWORK_PEER_PORT, names.NETWORK_TRANSPORT, names.NETWORK_TYPE, names.ERROR_TYPE)
+"""Attributes that say nothing which the fact's own fields do not."""
 
 
 def plain_name(name: str) -> str:
@@ -77,6 +79,8 @@ def _fields(attributes: Mapping[str, Any]) -> dict[str, Any]:
     if address:
         shown = f"[{address}]" if ":" in str(address) else str(address)
         fields["endpoint"] = f"{shown}:{port}" if port else shown
+        for name in _DERIVED:
+            fields.pop(name, None)
     return fields
 
 

@@ -22,6 +22,8 @@ _SOURCES = {
     "none": "nothing is known",
 }
 _NOTES_MOST = 4
+_QUIET = {"network.idle": "idle", "network.no_endpoint": "not yet called"}
+_PEER_STATES = ("up", "idle", "not yet called", "connecting", "stale", "down", "unknown")
 
 
 class Line(NamedTuple):
@@ -105,28 +107,18 @@ def _healthy(diagnosis: Diagnosis) -> str:
 
 
 def peers_in_words(diagnosis: Diagnosis) -> str:
-    """ "3 peers: 1 up, 1 idle, 1 down"."""
-    counts: dict[str, int] = {}
+    """ "3 peers, 1 up, 1 idle, 1 down"."""
+    counts = dict.fromkeys(_PEER_STATES, 0)
     for peer in diagnosis.knowledge.peers:
-        idle = peer.state == "down" and peer.reason in ("network.idle", "network.no_endpoint")
-        word = (
-            {"network.idle": "idle", "network.no_endpoint": "not yet called"}[peer.reason]
-            if idle
-            else peer.state or "unknown"
-        )
-        counts[word] = counts.get(word, 0) + 1
+        quiet = _QUIET.get(peer.reason) if peer.state == "down" else None
+        counts[quiet or (peer.state if peer.state in counts else "unknown")] += 1
     total = sum(counts.values())
     if not total:
         return "no peers are known"
-    order = ("up", "idle", "not yet called", "connecting", "stale", "down", "unknown")
-    parts = ", ".join(
-        f"{counts[word]} {word}" for word in sorted(counts, key=order.index if set(counts) <= set(order) else None)
-    )
-    return (
-        f"{words.plural(total, 'peer')}, {parts}"
-        if len(counts) > 1 or total > 1
-        else f"{words.plural(total, 'peer')} {parts}"
-    )
+    told = [(count, word) for word, count in counts.items() if count]
+    if total == 1:
+        return f"1 peer, {told[0][1]}"
+    return f"{total} peers, {', '.join(f'{count} {word}' for count, word in told)}"
 
 
 def checked(known: Knowledge) -> list[str]:

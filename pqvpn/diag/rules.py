@@ -68,3 +68,10 @@ RULES: tuple[Rule, ...] = (
 def diagnose(known: Knowledge) -> Diagnosis:
     """Everything that is wrong, worst first."""
     return judge(known, RULES)
+
+
+def diagnose_peer(known: Knowledge, name: str) -> Diagnosis:
+    """What is wrong with one peer, also while the node's own trouble would hide it."""
+    found = judge(known, tuple(rule for rule in RULES if rule.peer))
+    verdicts, hidden = (tuple(v for v in group if v.subject == name) for group in (found.verdicts, found.hidden))
+    return Diagnosis(known, verdicts, hidden)

@@ -81,7 +81,7 @@ def overview(all_series: Sequence[Series], width: int = words.WIDTH) -> list[Lin
         count = f"{len(group)} series" if len(group) > 1 else ""
         rows.append((name, shown(sum(each.total for each in group), group[0]) if group[0].kind == "counter" else
                      shown(group[0].last, group[0]) if len(group) == 1 else count, group[0].description))  # fmt: skip
-    return [Line(row[:width]) for row in words.columns(rows)]
+    return [Line(words.cut(row, width)) for row in words.columns(rows)]
 
 
 def details(group: Sequence[Series], width: int = words.WIDTH) -> list[Line]:
@@ -99,7 +99,7 @@ def details(group: Sequence[Series], width: int = words.WIDTH) -> list[Line]:
         span = f"{shown(min(values), each)} to {shown(max(values), each)}" if values else "one point"
         last = f"total {shown(each.total, each)}" if each.kind == "counter" else f"last {shown(each.last, each)}"
         rows.append((words.clean(label), plot, last, span))
-    return [*found, *(Line(f"  {row}"[: max(width, 40)]) for row in words.columns(rows))]
+    return [*found, *(Line(words.cut(f"  {row}", max(width, 40))) for row in words.columns(rows))]
 
 
 def shown(value: float, each: Series) -> str:

@@ -97,10 +97,6 @@ class Diagnosis:
         """Whether nothing but notes was found."""
         return all(verdict.severity is Severity.NOTE for verdict in self.verdicts)
 
-    def of_peer(self, name: str) -> list[Verdict]:
-        """What was found about one peer, hidden or not."""
-        return [v for v in (*self.verdicts, *self.hidden) if v.about is About.PEER and v.subject == name]
-
 
 @dataclass(slots=True)
 class _Found:

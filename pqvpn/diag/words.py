@@ -113,3 +113,8 @@ def columns(rows: Sequence[Sequence[str]], gap: str = "  ") -> list[str]:
         return []
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
     return [gap.join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def cut(text: str, width: int) -> str:
+    """Text that fits, with dots where it was cut."""
+    return text if len(text) <= width else f"{text[: width - 3].rstrip()}..."
