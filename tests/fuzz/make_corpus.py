@@ -12,9 +12,11 @@ from pqvpn.dataplane import commands, events, start
 from pqvpn.identity import text
 from pqvpn.identity.private_key import IdentityKey
 from pqvpn.protocol.settings import Timers
+from pqvpn.telemetry.spool import Kind, layout
 from pqvpn.wire import control, transport
 from pqvpn.wire.address import Address
 from tests.fuzz import driver, parties
+from tests.otlp import payloads
 
 Seeds = dict[str, bytes]
 _DEGRADED = parties.PAY[:6] + b"\1" + parties.PAY[7:]  # offers auth-plaintext
@@ -321,6 +323,24 @@ def _core() -> Seeds:
         + record(wait, 16),
         "stranger": record(forge, 1, 0, m3) + record(forge, 0, 1, bytes.fromhex(parties.PLAIN["cookie"]["reply"])),
         "worn": handshake + record(seen, 0, 64, b"\0\0\0\0") + record(arrive) * 9,
+    }
+
+
+def _segment() -> Seeds:
+    def record(kind: Kind, payload: bytes) -> bytes:
+        return layout.encode_record(layout.Record(layout.RecordId(bytes(15) + bytes([kind])), kind, 1, 1, payload))
+
+    wanted = {Kind.TRACES: payloads.spans(1, 2), Kind.METRICS: payloads.metrics(), Kind.LOGS: payloads.logs()}
+    whole = layout.encode_header(1) + b"".join(record(kind, payload) for kind, payload in wanted.items())
+    found = {f"payload-{kind.name.lower()}": b"\1" + bytes([kind]) + payload for kind, payload in wanted.items()}
+    found["payloads"] = b"\1" + layout.MARK.join(bytes([kind]) + payload for kind, payload in wanted.items())
+    return found | {
+        "whole": b"\0" + whole,
+        "torn": b"\0" + whole[:-5],
+        "header": b"\0" + layout.encode_header(1),
+        "damaged": b"\0" + whole[:50] + b"\xff" + whole[51:],
+        "twice": b"\0" + whole + whole[layout.HEADER_SIZE :],
+        "later-version": b"\0" + whole[:8] + b"\2" + whole[9:],
     }
 
 

@@ -38,7 +38,7 @@ def mend(files: Files, folder: int, sequence: int) -> Mended:
         end, clean = _last_good(file, size)
         if sound and clean and end == size:
             return Mended(end, torn=False, whole=True)
-        if end == size:
+        if end == size and size:
             return Mended(end, torn=False, whole=False)
         _set_aside(files, folder, f"{sequence:016x}-{end}", os.pread(file, _LARGEST_PIECE, end))
     finally:
@@ -46,7 +46,7 @@ def mend(files: Files, folder: int, sequence: int) -> Mended:
     with contextlib.suppress(OSError):
         if end <= HEADER_SIZE and not sound:
             files.remove(folder, name_of(sequence))
-            return Mended(0, torn=True, whole=False)
+            return Mended(0, torn=size > 0, whole=False)
         _cut(files, folder, sequence, end)
         return Mended(end, torn=True, whole=sound and clean)
     return Mended(end, torn=True, whole=False)
