@@ -158,7 +158,7 @@ class Opener(Protocol):
         False when one does not authenticate: then nothing in the plaintext places may be used.
         """
 
-    def open_one(self, packet: memoryview, counter: int, plain: memoryview) -> bool:
+    def open_one(self, counter: int, head: memoryview, body: memoryview, plain: memoryview) -> bool:
         """Open one datagram into `plain`, which has just its size; False as in `open_burst`."""
 
 
@@ -202,11 +202,11 @@ class AeadOpener:
         self._pattern = OPEN_NONCES.pattern(iv)
         self._iv = int.from_bytes(iv, "little")
 
-    def open_one(self, packet: memoryview, counter: int, plain: memoryview) -> bool:
+    def open_one(self, counter: int, head: memoryview, body: memoryview, plain: memoryview) -> bool:
         """See `Opener`."""
         nonce = (self._iv ^ counter << 32).to_bytes(NONCE_SIZE, "little")
         try:
-            self._decrypt(nonce, packet[HEADER_SIZE:], packet[:HEADER_SIZE], plain)
+            self._decrypt(nonce, body, head, plain)
         except InvalidTag:
             return False
         return True
@@ -265,13 +265,13 @@ class AuthOpener:
         self._pattern = OPEN_NONCES.pattern(iv)
         self._iv = iv
 
-    def open_one(self, packet: memoryview, counter: int, plain: memoryview) -> bool:
+    def open_one(self, counter: int, head: memoryview, body: memoryview, plain: memoryview) -> bool:
         """See `Opener`."""
         try:
-            self._decrypt(transport_nonce(self._iv, counter), packet[-TAG_SIZE:], packet[:-TAG_SIZE])
+            self._decrypt(transport_nonce(self._iv, counter), body[-TAG_SIZE:], b"".join((head, body[:-TAG_SIZE])))
         except InvalidTag:
             return False
-        plain[:] = packet[HEADER_SIZE:-TAG_SIZE]
+        plain[:] = body[:-TAG_SIZE]
         return True
 
     def open_burst(self, places: Places, at: int, first: int, count: int, last: int) -> bool:

@@ -26,7 +26,7 @@ class Routes:
                 tables[len(prefix.ip)].setdefault(prefix.length, {})[masked] = entry.peer
         self._v4 = sorted(tables[4].items(), reverse=True)
         self._v6 = sorted(tables[16].items(), reverse=True)
-        self._cache4: dict[int, int] = {}
+        self.known4: dict[int, int] = {}  # what `find4` found; to be read in place of a call
         self._cache6: dict[tuple[int, int], int] = {}
 
     def find(self, ip: bytes) -> int:
@@ -41,11 +41,11 @@ class Routes:
 
     def find4(self, number: int) -> int:
         """`find` for an IPv4 address as one big-endian integer, through the cache."""
-        peer = self._cache4.get(number)
+        peer = self.known4.get(number)
         if peer is None:
-            if len(self._cache4) >= _CACHE:
-                self._cache4.clear()
-            peer = self._cache4[number] = self.find(number.to_bytes(4, "big"))
+            if len(self.known4) >= _CACHE:
+                self.known4.clear()
+            peer = self.known4[number] = self.find(number.to_bytes(4, "big"))
         return peer
 
     def find6(self, high: int, low: int) -> int:

@@ -11,13 +11,9 @@ from typing import Final, Self
 
 from pqvpn.dataplane.engine import Bound, Places
 from pqvpn.dataplane.inner import TCP, TCP_CSUM, U16, UDP, UDP_CSUM, fold, ip_checksum
+from pqvpn.dataplane.slots import PACKET, PLAIN, VNET_HEADER, VNET_SIZE
 from pqvpn.wire.transport import GSO_TCPV4, GSO_TCPV6, GSO_UDP, META, META_SIZE, NEEDS_CSUM, PAD_TO
 
-VNET: Final = Struct("<BBHHHH")
-VNET_SIZE: Final = 10
-PACKET: Final = 16  # of a slot: where the IP packet begins
-PLAIN: Final = PACKET - META_SIZE
-SPARE: Final = 65536 + 4096  # a super-packet and more
 _U32: Final = Struct(">I")
 _SWAP: Final = sys.byteorder == "little"
 _FIN_PSH: Final = 0x09
@@ -100,7 +96,7 @@ class Template:
     @classmethod
     def parse(cls, buffer: bytearray, at: int, size: int) -> Self | None:
         """From a frame's virtio header at `buffer[at]`; None when it is not what the kernel's offloads give."""
-        flags, gso, _, segment, transport, offset = VNET.unpack_from(buffer, at)
+        flags, gso, _, segment, transport, offset = VNET_HEADER.unpack_from(buffer, at)
         ip = at + VNET_SIZE
         version = buffer[ip] >> 4
         if gso not in (GSO_TCPV4, GSO_TCPV6, GSO_UDP) or not flags & NEEDS_CSUM or not segment:

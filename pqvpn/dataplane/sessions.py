@@ -19,6 +19,7 @@ from pqvpn.dataplane.counters import Field, slot_base, tag_of
 from pqvpn.dataplane.engine import Opener, Sealer, opener, sealer
 from pqvpn.protocol.replay import ReplayWindow
 from pqvpn.wire.address import Address, fold
+from pqvpn.wire.transport import HEADER, LANE_MASK, TYPE_TRANSPORT
 
 RESERVE: Final = 1024  # send counters reserved at once
 QUEUE: Final = 16  # packets that wait for a peer's first session
@@ -60,17 +61,19 @@ class Session:
     """One session in this lane. Attributes are public to the lane's own modules and to nobody else."""
 
     __slots__ = (
-        "ancillaries", "base", "budget", "carried", "endpoint", "expires_ns", "index_in", "index_out", "install",
+        "ancillaries", "base", "budget", "carried", "endpoint", "expires_ns", "head", "index_in", "index_out", "install",
         "ipv6",
-        "mtu", "opener", "replay", "reserved", "rx_bytes", "rx_packets", "sealer", "seen", "send_counter", "slot",
+        "mtu", "opener", "peer", "replay", "reserved", "rx_bytes", "rx_packets", "sealer", "seen", "send_counter", "slot",
         "source", "stop", "to", "tx_bytes", "tx_packets", "words", "worn", "worn_limit",
     )  # fmt: skip
 
     def __init__(self, command: InstallSession, lane: int, words: memoryview, ipv6: bool) -> None:
         """Raises ValueError when keys, cipher or sizes are not what they must be."""
         aead = Aead(command.aead)
-        self.slot, self.mtu, self.ipv6 = command.slot, command.mtu, ipv6
+        self.slot, self.peer, self.mtu, self.ipv6 = command.slot, command.peer, command.mtu, ipv6
         self.index_in, self.index_out = command.index_in, command.index_out
+        # a datagram's header up to its counter; the segment number is for runs
+        self.head = HEADER.pack(TYPE_TRANSPORT, self.index_out & LANE_MASK, 0, self.index_out, 0)[:8]
         self.carried = lane < command.lanes  # by this lane; else it hands packets over
         self.sealer: Sealer | None = None
         self.opener: Opener | None = None

@@ -38,6 +38,7 @@ from pqvpn.drops import DropReason
 
 _TELL_EVERY_NS: Final = 1_000_000_000
 _CROSSOVER_MESSAGES: Final = 32  # taken before other work gets its turn
+_EVENTS: Final = 8  # of one wait; there are hardly more descriptors
 _clock = time.clock_gettime_ns
 _BURSTS: Final = int(Total.BURSTS)
 _FAULTS: Final = int(Total.FAULTS)
@@ -56,7 +57,7 @@ class Worker:
         self._start = start
         self.outbound = Outbound(self.lane)
         self.inbound = Inbound(self.lane)
-        self.inbound.answer = self.outbound.pump
+        self.inbound.answer = self.outbound.one
         self._stopped = False
         self._faults = 0
         self._fault_told_ns = 0
@@ -79,7 +80,7 @@ class Worker:
         gc.freeze()
         gc.disable()  # nothing in a lane makes cycles; a pass over the heap would stall a burst
         while not self._stopped:
-            ready = poll()
+            ready = poll(None, _EVENTS)
             lane.now_ns = _clock(_BOOTTIME)
             for fd, _ in ready:
                 try:

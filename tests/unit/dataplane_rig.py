@@ -1,10 +1,11 @@
 """A lane without a kernel's TUN: Unix datagram sockets stand for the TUN queue, loopback UDP for the network."""
 
 import os
+import select
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -59,18 +60,30 @@ class Side:
         self.counters = Counters(counters)
         self.worker = Worker(start, their_link)
         self.worker.lane.now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        self.pauses = False  # whether a second passes before each turn of the event loop
+        self.worker.outbound.pump()
+        self.worker.inbound.pump()
 
     def out(self, *frames: bytes) -> None:
         """Frames (virtio header first) leave by this lane."""
         for at in range(0, len(frames), 64):  # no more than one burst: a Unix queue is short
             for frame in frames[at : at + 64]:
                 self.tun.send(frame if self.offloads.vnet else frame[10:])
-            self.worker.outbound.pump()
+            self.turns(self.worker.lane.tun, self.worker.outbound.pump)
 
     def come(self) -> list[bytes]:
         """Receive what is there; the frames that were written to the TUN, virtio header first."""
-        self.worker.inbound.pump()
+        self.turns(self.worker.lane.udp.fileno(), self.worker.inbound.pump)
         return self.written()
+
+    def turns(self, fd: int, pump: Callable[[], None]) -> None:
+        """What the event loop does: call as long as there is something to read."""
+        readable = True
+        while readable:
+            if self.pauses:
+                self.worker.lane.now_ns += 1_000_000_000
+            pump()
+            readable = bool(select.select([fd], [], [], 0)[0])
 
     def written(self) -> list[bytes]:
         """Frames written to the TUN since the last call."""

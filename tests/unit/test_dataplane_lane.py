@@ -7,7 +7,7 @@ import time
 import dataplane_rig as rig
 import pytest
 
-from pqvpn.dataplane import commands, events, outbound
+from pqvpn.dataplane import commands, events, sending
 from pqvpn.dataplane.counters import Counters
 from pqvpn.dataplane.events import Offloads
 from pqvpn.protocol.unvalidated import divide, earned
@@ -59,15 +59,17 @@ def arrive(side: rig.Side) -> list[bytes]:
     return found
 
 
+@pytest.mark.parametrize("pauses", [False, True], ids=["busy", "pauses"])
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("name", FRAMES)
-def test_every_frame_comes_out_as_a_kernel_would_have_cut_it(name: str, path: str) -> None:
+def test_every_frame_comes_out_as_a_kernel_would_have_cut_it(name: str, path: str, pauses: bool) -> None:
     offloads = PATHS[path]
     frames = FRAMES[name]
     if not offloads.vnet:
         frames = [rig.VNET0 + packet for frame in frames for packet in rig.segments(frame)]
     wanted = [packet for frame in frames for packet in rig.segments(frame)]
     with rig.pair(offloads) as (a, b):
+        a.pauses = b.pauses = pauses
         a.out(*frames)
         got = arrive(b)
         assert [without_id(p) for p in got] == [without_id(p) for p in wanted]
@@ -107,6 +109,38 @@ def test_equal_small_packets_and_a_run_are_one_write() -> None:
         assert len(b.come()) == 1
         a.out(*FRAMES["tcp"])
         assert len(b.come()) == 1
+
+
+def test_after_a_pause_one_packet_is_read_and_the_answer_looked_for() -> None:
+    with rig.pair() as (a, b):
+        for frame in (rig.udp(b"1"), rig.udp(b"2"), rig.udp(b"3")):
+            a.tun.send(frame)
+        a.worker.lane.now_ns += 1_000_000_000
+        a.worker.outbound.pump()
+        assert a.counters.totals(0)["udp_sends"] == 1
+        a.worker.outbound.pump()  # no pause: the rest
+        assert a.counters.totals(0)["udp_sends"] == 2
+        assert len(arrive(b)) == 3
+        b.tun.send(rig.udp(b"answer"))
+        a.out(rig.udp(b"question"))
+        b.worker.lane.now_ns += 1_000_000_000
+        assert len(b.come()) == 1
+        assert len(a.come()) == 1
+
+
+def test_after_a_pause_what_no_session_takes_waits_or_is_refused() -> None:
+    with rig.pair() as (a, b):
+        a.pauses = b.pauses = True
+        a.do(commands.SelectSession(1, -1))
+        a.out(rig.udp(b"waits"))
+        assert not b.come()
+        a.do(commands.SelectSession(1, 0))
+        assert len(b.come()) == 1
+        a.out(rig.VNET0 + rig.ip(b"\x0a\x09\0\1", b"\x0a\x08\0\2", 17, bytes(8)))
+        a.out(rig.VNET0 + rig.ip(*rig.addresses(False), 17, bytes(30000)))
+        a.out(rig.VNET0 + b"\x45")
+        assert a.drops() == {"NO_ROUTE": 1, "TOO_BIG": 1, "NOT_IP": 1}
+        assert not b.come()
 
 
 def test_mixed_sizes_leave_in_one_send() -> None:
@@ -200,7 +234,7 @@ def test_only_ipv6_packets_that_do_not_fit_the_path_may_be_fragmented_outside(
     path: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     allowed: list[bool] = []
-    monkeypatch.setattr(outbound, "allow_fragments", lambda sock, ipv6, allow: allowed.append(allow))
+    monkeypatch.setattr(sending, "allow_fragments", lambda sock, ipv6, allow: allowed.append(allow))
     with rig.pair() as (a, b):
         a.do(commands.SetPathMtu(1, path))
         for length in (*range(path - 17, path + 3), 1279, 1280, 1281):
