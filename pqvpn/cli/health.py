@@ -24,7 +24,8 @@ from pqvpn.reasons import Reason
 
 EXIT_CODES: Final = {"ok": os.EX_OK, "warning": 1, "failing": 2, "unknown": 1}
 _NOT_READY: Final = 1
-_SECONDS: Final = 3.0
+_SECONDS: Final = 6.0
+"""An observer that is just being started answers within; a node begins to be observed a second after it runs."""
 _LARGEST: Final = 8 << 20
 _INTERVAL: Final = 2.0
 _COLOURS: Final = {"failing": "\033[31m", "warning": "\033[33m", "unknown": "\033[33m", "ok": "\033[32m"}

@@ -39,6 +39,8 @@ _NOBODY = 0
 """The request number of a reload by SIGHUP, to which nobody waits for an answer."""
 _GOODBYE = 0.4
 """Seconds that control and lanes have to end by themselves; all of a shutdown stays under one second."""
+_OBSERVED_AFTER = 1.0
+"""Seconds for which the observer lets the tunnel come up first; what happens meanwhile waits in the kernel."""
 _END = 0.9
 """Seconds after which what is left of a shutdown, the observer, is killed."""
 
@@ -117,8 +119,10 @@ class Node:
             self._open_interface()
             self._mark("interface")
             self._tell_processes()
-            if self._observing.enabled:  # last: what it imports must not delay the first packet
-                self._supervisor.add_unessential(observing.NAME, lambda: self._observing.spawn(self._held.counters))
+            if self._observing.enabled:
+                self._supervisor.add_unessential(
+                    observing.NAME, lambda: self._observing.spawn(self._held.counters), after=_OBSERVED_AFTER
+                )
             self._serve()
             return self._supervisor.fatal or 0
         finally:

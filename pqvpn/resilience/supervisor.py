@@ -69,10 +69,9 @@ class Supervisor:
         self.children[name] = Child(name, spawn)
         self._start(self.children[name])
 
-    def add_unessential(self, name: str, spawn: Spawn) -> None:
-        """The same for a child without which the node runs: what hinders its start is tried again later."""
-        self.children[name] = Child(name, spawn, start_again_at=self._clock(), essential=False)
-        self.start_due()
+    def add_unessential(self, name: str, spawn: Spawn, after: float) -> None:
+        """The same, in `after` seconds, for a child without which the node runs: a start that fails is repeated later."""
+        self.children[name] = Child(name, spawn, start_again_at=self._clock() + after, essential=False)
 
     def next_start(self) -> float | None:
         """When `start_due` wants to be called, if a child waits."""
