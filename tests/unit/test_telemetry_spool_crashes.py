@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,13 @@ import pytest
 from pqvpn.errors import TelemetryError
 from pqvpn.reasons import Reason
 from pqvpn.telemetry.spool import Keeper, Kind, Loss, Reader, Spool, layout
+from pqvpn.telemetry.spool.files import Files
 from pqvpn.telemetry.spool.layout import HEADER_SIZE, RECORD_HEAD
 from tests.unit import spool_rig
 from tests.unit.spool_rig import AGE, ERRORS, Counting, Failing, number, payload
 
 MIB = 1 << 20
-ROOMY, TIGHT = MIB, MIB // 3
+ROOMY, TIGHT = MIB, MIB // 4
 
 
 def read_back(folder: Path) -> list[int]:
@@ -30,7 +32,8 @@ def read_back(folder: Path) -> list[int]:
 def test_a_writer_that_is_killed_at_any_call_loses_nothing_acknowledged(tmp_path: Path, how: str, size: int) -> None:
     command = [sys.executable, "-m", "tests.unit.spool_rig", str(tmp_path), how, str(size)]
     runs = int(subprocess.run(command, check=True, timeout=300, capture_output=True).stdout)
-    assert runs > 80
+    assert runs > 50
+    most_lost = 0
     for run in range(1, runs + 1):
         folder = tmp_path / str(run)
         acknowledged = list(map(int, (folder / "acknowledged").read_text().split()))
@@ -41,15 +44,17 @@ def test_a_writer_that_is_killed_at_any_call_loses_nothing_acknowledged(tmp_path
             assert found == sorted(set(found)), run
             lost = spool.losses.get("size", Loss()).records
             first = acknowledged.index(found[0]) if found and acknowledged else 0
-            assert size is TIGHT or (lost, first) == (0, 0), run
+            assert size == TIGHT or (lost, first) == (0, 0), run
+            most_lost = max(most_lost, lost)
             assert set(found) >= set(acknowledged[first:]), run
-            assert len(found) - len(acknowledged[first:]) <= 5, run  # at most the batch that was being written
+            assert len(found) - len(acknowledged[first:]) <= 3, run  # at most the batch that was being written
             unsent = [number(record.payload) for record in spool.unsent()]
             assert unsent == found[len(found) - len(unsent) :], run
             assert len(unsent) == spool.backlog().records, run
             spool.append(Kind.LOGS, payload(9999), 1)
             assert number(list(spool.unsent())[-1].payload) == 9999, run
             assert spool.torn <= 1, run
+    assert (most_lost > 0) is (size == TIGHT)
 
 
 @pytest.mark.parametrize("error", ERRORS)
@@ -57,7 +62,7 @@ def test_a_writer_that_is_killed_at_any_call_loses_nothing_acknowledged(tmp_path
 def test_a_disk_that_refuses_any_call_leaves_a_valid_spool(tmp_path: Path, error: int, length: int) -> None:
     counting = Counting()
     spool_rig.scenario(_folder(tmp_path, "whole"), counting, ROOMY)
-    assert counting.count > 80
+    assert counting.count > 50
     for at in range(1, counting.count + 1, 1 if length == 1 else 3):
         folder = _folder(tmp_path, str(at))
         files = Failing(range(at, at + length), error)
@@ -71,7 +76,7 @@ def test_a_disk_that_refuses_any_call_leaves_a_valid_spool(tmp_path: Path, error
                 reasons.add(caught.reason)
                 continue
             with spool:
-                for n in range(20):
+                for n in range(12):
                     try:
                         spool.append(Kind.LOGS, payload(100 * refused + n), 1)
                         acknowledged.append(100 * refused + n)
@@ -85,6 +90,19 @@ def test_a_disk_that_refuses_any_call_leaves_a_valid_spool(tmp_path: Path, error
         assert all(n in remaining for n in acknowledged), at  # all of them, in order
         assert len(found) <= len(acknowledged) + refused
         assert reasons <= {Reason.DISK_FULL if error == errno.ENOSPC else Reason.SPOOL_UNWRITABLE}
+
+
+def test_what_was_half_written_is_taken_back(tmp_path: Path) -> None:
+    files = Failing(range(0), errno.ENOSPC)
+    with Spool(tmp_path / "spool", ROOMY, AGE, files=files) as spool:
+        spool.append(Kind.LOGS, payload(0), 1)
+        files.at = range(files.count + 1, files.count + 2)
+        with pytest.raises(TelemetryError):
+            spool.append(Kind.LOGS, payload(1), 1)
+        spool.append(Kind.LOGS, payload(2)[:10], 1)
+        reader = Reader(tmp_path / "spool")
+        assert [number(found.record.payload) for found in reader.records(1)] == [0, 2]
+        assert (reader.sequences(), reader.notes) == ((1,), ())
 
 
 def _folder(root: Path, name: str) -> Path:
@@ -141,11 +159,32 @@ def test_memory_is_bounded_and_what_is_lost_from_it_is_counted_for_good(tmp_path
 PAYLOAD_SIZE = len(payload(0)) + RECORD_HEAD
 
 
+def test_whoever_watches_does_not_wait_for_a_disk_that_hangs(tmp_path: Path) -> None:
+    hanging, released = threading.Event(), threading.Event()
+
+    class Hanging(Files):
+        def sync(self, file: int) -> None:
+            hanging.set()
+            released.wait(20.0)
+
+    with Keeper(tmp_path / "spool", ROOMY, AGE, files=Hanging()) as keeper:
+        writer = threading.Thread(target=keeper.append, args=(Kind.LOGS, payload(1), 1))
+        writer.start()
+        assert hanging.wait(20.0)
+        seen: list[object] = []
+        watcher = threading.Thread(target=lambda: seen.extend((keeper.trouble, keeper.losses)))
+        watcher.start()
+        watcher.join(5.0)
+        assert seen == [None, {}]
+        released.set()
+        writer.join()
+
+
 def test_a_batch_larger_than_the_memory_goes_to_a_disk_that_works(tmp_path: Path) -> None:
     with Keeper(tmp_path / "spool", 16 * MIB, AGE, memory=PAYLOAD_SIZE) as keeper:
-        keeper.append_many([(Kind.LOGS, payload(n), 1) for n in range(4000)])
+        keeper.append_many([(Kind.LOGS, payload(n), 1) for n in range(1000)])
         assert keeper.losses == {}
-        assert read_back(tmp_path / "spool") == list(range(4000))
+        assert read_back(tmp_path / "spool") == list(range(1000))
 
 
 def test_a_record_too_large_is_lost_alone(tmp_path: Path) -> None:

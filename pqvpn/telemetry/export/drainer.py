@@ -12,8 +12,6 @@ from typing import Final
 
 from pqvpn.reasons import Reason
 from pqvpn.telemetry.export.endpoint import Endpoint, Target
-from pqvpn.telemetry.export.grpc import GrpcSender
-from pqvpn.telemetry.export.http import HttpSender
 from pqvpn.telemetry.export.outcome import Outcome, Sender, Verdict
 from pqvpn.telemetry.export.pacing import OnChange, Pacing
 from pqvpn.telemetry.spool import Backlog, Keeper, Record, RecordId, Spool
@@ -52,8 +50,14 @@ class ExportState:
 
 
 def sender_of(target: Target) -> Sender:
-    """The sender for a target."""
-    return GrpcSender(target) if target.protocol == "grpc" else HttpSender(target)
+    """The sender for a target; its client library is loaded with the first one."""
+    if target.protocol == "grpc":
+        from pqvpn.telemetry.export.grpc import GrpcSender
+
+        return GrpcSender(target)
+    from pqvpn.telemetry.export.http import HttpSender
+
+    return HttpSender(target)
 
 
 class Drainer:

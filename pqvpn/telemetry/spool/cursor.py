@@ -40,6 +40,14 @@ class Cursor(msgspec.Struct, frozen=True):
     torn: int = 0
     losses: dict[str, Loss] = msgspec.field(default_factory=dict)
 
+    def moved(self, sequence: int, offset: int, records: int = 0, items: int = 0) -> "Cursor":
+        """At another place, with the same counts of losses."""
+        return msgspec.structs.replace(self, sequence=sequence, offset=offset, records=records, items=items)
+
+    def behind(self, offset: int, items: int) -> "Cursor":
+        """Behind one more record of the segment."""
+        return self.moved(self.sequence, offset, self.records + 1, self.items + items)
+
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Cursor)

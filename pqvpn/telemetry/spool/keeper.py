@@ -1,7 +1,8 @@
 """A spool that takes records also while the disk refuses: the latest ones wait in memory, bounded.
 
 Owns the ring in memory and the decision when the disk is tried again. Never raises for what the disk does; `trouble`
-says why it is not used and needs no lock, everything else may have to wait for a disk that is slow. What waits in memory is sent like the rest, and goes to disk, with its id, once that works.
+says why it is not used. `trouble` and `losses` need no lock, everything else may have to wait for a slow disk. What
+waits in memory is sent like the rest, and goes to disk, with its id, once that works.
 """
 
 import contextlib
@@ -64,10 +65,12 @@ class Keeper:
         self._spool: Spool | None = None
         self._ring: OrderedDict[RecordId, Record] = OrderedDict()
         self._ring_size = 0
-        self._losses: dict[str, Loss] = {}
+        self._losses: dict[str, Loss] = {}  # not yet counted by the spool
+        self._told: dict[str, Loss] = {}
         self._trouble: Trouble | None = None
         self._try_at = 0.0
         self._to_disk([])
+        self._tell()
 
     def append(self, kind: Kind, payload: bytes, items: int) -> RecordId:
         """Keep one record: durable when it returns unless there is `trouble`."""
@@ -82,6 +85,7 @@ class Keeper:
                 self._to_memory(records)
             else:
                 self._to_disk(records)
+            self._tell()
         if self.on_append:
             self.on_append()
         return [record.id for record in records]
@@ -93,6 +97,7 @@ class Keeper:
                 self._to_disk([])
             elif self._spool:
                 self._spool.tidy()
+            self._tell()
 
     # -- sending -----------------------------------------------------------------------------------------------------
 
@@ -118,6 +123,7 @@ class Keeper:
                 self.sent(record_id)
             else:
                 self._spool.drop(record_id, cause, items)
+            self._tell()
 
     def count_loss(self, cause: str, records: int, items: int = 0) -> None:
         """As `Spool.count_loss`."""
@@ -126,6 +132,7 @@ class Keeper:
                 self._spool.count_loss(cause, records, items)
             else:
                 self._losses[cause] = self._losses.get(cause, Loss()) + Loss(records, items)
+            self._tell()
 
     # -- what it says ------------------------------------------------------------------------------------------------
 
@@ -136,12 +143,8 @@ class Keeper:
 
     @property
     def losses(self) -> dict[str, Loss]:
-        """As `Spool.losses`, with what was lost from memory."""
-        with self._lock:
-            total = self._spool.losses if self._spool else {}
-            for cause, loss in self._losses.items():
-                total[cause] = total.get(cause, Loss()) + loss
-            return total
+        """As `Spool.losses`, with what was lost from memory; as of the last call that may have changed it."""
+        return dict(self._told)
 
     @property
     def torn(self) -> int:
@@ -182,6 +185,7 @@ class Keeper:
             if self._spool:
                 self._hand_over_losses(self._spool)
                 self._spool.close()
+            self._tell()
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
@@ -236,6 +240,12 @@ class Keeper:
         for cause, loss in self._losses.items():
             spool.count_loss(cause, loss.records, loss.items)
         self._losses.clear()
+
+    def _tell(self) -> None:
+        total = self._spool.losses if self._spool else {}
+        for cause, loss in self._losses.items():
+            total[cause] = total.get(cause, Loss()) + loss
+        self._told = total
 
     def _lose(self, cause: str, record: Record) -> None:
         self._losses[cause] = self._losses.get(cause, Loss()) + Loss(1, record.items)

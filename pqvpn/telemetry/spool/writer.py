@@ -233,7 +233,7 @@ class Spool:
                         self._note_damage(place.sequence, found)
                         place = msgspec.structs.replace(place, offset=found.start + found.length)
                         continue
-                    place = _behind(place, found)
+                    place = place.behind(found.end, found.record.items)
                     self._hand_out(found.record.id, place)
                     yield found.record
             finally:
@@ -245,7 +245,7 @@ class Spool:
             if segment.sequence < place.sequence:
                 continue
             if segment.sequence > place.sequence:
-                place = _start_of(place, segment.sequence)
+                place = place.moved(segment.sequence, HEADER_SIZE)
             place = msgspec.structs.replace(place, offset=max(place.offset, HEADER_SIZE))
             if place.offset < segment.size:
                 with contextlib.suppress(OSError):
@@ -341,7 +341,7 @@ class Spool:
                 self._segments[sequence] = segments.measured(self._folder, sequence, self._cursor.sequence)
         here = self._segments.get(self._cursor.sequence)
         if here and self._cursor.offset > here.size:
-            self._cursor = _end_of(self._cursor, here)
+            self._cursor = self._cursor.moved(here.sequence, here.size, here.records, here.items)
         if whole and known[-1] in self._segments and known[-1] >= self._cursor.sequence:
             with contextlib.suppress(OSError):
                 self._current = Current.reopened(self._files, self._folder, self._segments[known[-1]])
@@ -384,19 +384,6 @@ class Spool:
         if self._current:
             self._current.close()
             self._current = None
-
-
-def _behind(place: Cursor, found: reading.Located) -> Cursor:
-    records, items = place.records + 1, place.items + found.record.items
-    return msgspec.structs.replace(place, offset=found.end, records=records, items=items)
-
-
-def _start_of(place: Cursor, sequence: int) -> Cursor:
-    return msgspec.structs.replace(place, sequence=sequence, offset=HEADER_SIZE, records=0, items=0)
-
-
-def _end_of(place: Cursor, segment: Segment) -> Cursor:
-    return msgspec.structs.replace(place, offset=segment.size, records=segment.records, items=segment.items)
 
 
 def _sum(saved: Cursor | None, held: Cursor) -> dict[str, Loss]:
