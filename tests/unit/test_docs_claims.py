@@ -67,11 +67,12 @@ def test_drops_named_exist() -> None:
 
 
 def test_commands_exist() -> None:
-    known = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+    commands = [command for command in app.registered_commands if command.callback]
+    known = {command.name or command.callback.__name__.replace("_", "-") for command in commands if command.callback}
     known |= {str(group.name) for group in app.registered_groups}
     named = set()
     for page in PAGES:
-        named |= set(re.findall(r"(?:^|[`#$] *|-u pqvpn |&& )pqvpn ([a-z]+)\b", "".join(_code(page)), re.MULTILINE))
+        named |= set(re.findall(r"(?:^|[`#$] *|-u pqvpn |&& )pqvpn ([a-z][a-z-]*[a-z])\b", "".join(_code(page)), re.MULTILINE))
     assert named >= {"init", "up", "status"}
     assert sorted(named - known) == []
 
