@@ -138,11 +138,11 @@ class Delivery:
             return 0
         length = length_of(plain, ip, data)
         if not length:
-            lane.drop(DropReason.BAD_LENGTH)
+            lane.refuse_inner(session.slot, DropReason.BAD_LENGTH)
         elif not self._allowed(session, o):
-            lane.drop(DropReason.SOURCE_NOT_ALLOWED)
+            lane.refuse_inner(session.slot, DropReason.SOURCE_NOT_ALLOWED)
         elif check_meta(plain, o, length) != OK:
-            lane.drop(DropReason.BAD_META)
+            lane.refuse_inner(session.slot, DropReason.BAD_META)
         elif ecn and not merge_ecn(plain, ip, ecn):
             lane.drop(DropReason.ECN_INVALID)
         else:
@@ -165,13 +165,13 @@ class Delivery:
         if kind not in (Kind.IP, Kind.CONTROL, Kind.KEEPALIVE):
             lane.drop(DropReason.UNKNOWN_KIND)
         elif kind == Kind.IP:
-            lane.drop(DropReason.BAD_LENGTH if data > session.mtu else DropReason.BAD_META)
+            lane.refuse_inner(session.slot, DropReason.BAD_LENGTH if data > session.mtu else DropReason.BAD_META)
         elif plain[o] & 15 or any(plain[o + 1 : body]):
-            lane.drop(DropReason.BAD_META)
+            lane.refuse_inner(session.slot, DropReason.BAD_META)
         elif (kind == Kind.CONTROL and not data) or (
             data > session.mtu and (kind != Kind.CONTROL or plain[body] != _MTU_PROBE)
         ):
-            lane.drop(DropReason.BAD_LENGTH)
+            lane.refuse_inner(session.slot, DropReason.BAD_LENGTH)
         elif kind == Kind.CONTROL:
             frame = bytes(self._plain_view[body : body + data])
             lane.tell(ControlFrame(session.slot, frame, Address.from_socket(source), local_ip(pktinfo)))

@@ -9,7 +9,7 @@ from typing import Final
 
 from pqvpn.dataplane.commands import InstallSession
 from pqvpn.dataplane.counters import Total, lane_base, total_base
-from pqvpn.dataplane.events import Event, WantSession
+from pqvpn.dataplane.events import Event, InnerRefused, WantSession
 from pqvpn.dataplane.icmp import IcmpLimit, prohibited, too_big
 from pqvpn.dataplane.links import ControlLink, Crossover
 from pqvpn.dataplane.routes import Routes
@@ -18,6 +18,7 @@ from pqvpn.dataplane.start import Start
 from pqvpn.drops import DropReason
 
 _WANT_EVERY_NS: Final = 1_000_000_000
+_REFUSED_EVERY_NS: Final = 1_000_000_000
 _NO_VNET: Final = bytes(10)
 
 
@@ -37,6 +38,7 @@ class Lane:
         self.by_index: dict[int, Session] = {}  # by index_in of this lane
         self.now_ns = 0
         self._icmp = IcmpLimit()
+        self._refused: dict[tuple[int, int], list[int]] = {}  # by slot and drop: when told, how many since
         self._drops = lane_base(start.lane)
         self._totals = total_base(start.lane)
 
@@ -56,6 +58,20 @@ class Lane:
         """Send an event to control, or count that it was lost."""
         if not self.control.tell(event):
             self.count(Total.EVENTS_LOST)
+
+    def refuse_inner(self, slot: int, reason: int) -> None:
+        """Count a packet that an authenticated peer sent and may not; tell control at most once a second and reason.
+
+        Such a peer is wrongly configured or hostile; either way its operator's counterpart wants to know which.
+        """
+        self.drop(reason)
+        seen = self._refused.get((slot, reason))
+        if seen is None:
+            seen = self._refused[slot, reason] = [self.now_ns - _REFUSED_EVERY_NS, 0]
+        seen[1] += 1
+        if self.now_ns - seen[0] >= _REFUSED_EVERY_NS:
+            self.tell(InnerRefused(slot, int(reason), seen[1]))
+            seen[:] = self.now_ns, 0
 
     def peer(self, number: int) -> Peer:
         """The peer's record, made when it is first named."""
@@ -91,6 +107,8 @@ class Lane:
         if self.by_index.get(session.index_in) is session:
             del self.by_index[session.index_in]
         session.sealer = session.opener = None
+        for key in [key for key in self._refused if key[0] == slot]:
+            del self._refused[key]
         for peer in self.peers.values():
             if peer.session is session:
                 peer.session = None

@@ -95,3 +95,17 @@ def test_both_ends_tell_one_trace_when_both_want_it(pair: tuple[Node, Node]) -> 
         return bool(both) and all(traces[0][each] and traces[0][each] == traces[1][each] for each in both)
 
     wait_for("both ends to tell the same trace", shared, 10.0)
+
+
+def test_packets_from_addresses_that_are_not_allowed_are_told_with_their_session(pair: tuple[Node, Node]) -> None:
+    alpha, beta = pair
+    beta.set({"peer.alpha": {"allowed_ips": ["10.99.0.9/32"]}})
+    _start(alpha, beta)
+    session = wait_for("a session", lambda: alpha.peer("beta")["session_id"], 15.0)
+    ours = alpha.status()["node"]["addresses"][0].split("/")[0]
+    theirs = beta.status()["node"]["addresses"][0].split("/")[0]
+    assert ours != theirs
+    alpha.namespace.run(["ping", "-c", "2", "-i", "0.2", "-W", "1", theirs], check=False)
+    refused = wait_told(beta, "inner.refused", peer="alpha", drop="source_not_allowed")
+    assert refused["session_id"] in {record["session_id"] for record in told(beta, "handshake.completed")}
+    assert session

@@ -8,7 +8,9 @@ import pytest
 
 from pqvpn.crypto.aead import Aead
 from pqvpn.crypto.secret import Secret
+from pqvpn.dataplane import commands, events
 from pqvpn.dataplane.engine import sealer
+from pqvpn.drops import DropReason
 from pqvpn.wire.transport import HEADER
 
 COUNT, SIZE = 6, 600
@@ -96,6 +98,38 @@ def test_a_last_packet_that_was_cut_short_is_refused(kind: str) -> None:
         got = [p for frame in burst(b, plains) for p in rig.segments(frame)]
         assert [p[-1] - 65 for p in got] == list(range(COUNT - 1))
         assert b.drops() == {"BAD_LENGTH": 1}
+
+
+def refused(side: rig.Side) -> list[events.InnerRefused]:
+    return [event for event in side.events() if isinstance(event, events.InnerRefused)]
+
+
+@pytest.mark.parametrize(("lie", "drop"), [(foreign, DropReason.SOURCE_NOT_ALLOWED), (too_long, DropReason.BAD_LENGTH)])
+def test_control_is_told_once_a_second_what_is_refused(lie: Change, drop: DropReason) -> None:
+    with rig.pair() as (_, b):
+        plains = [segment("udp", i) for i in range(COUNT)]
+        for plain in plains:
+            lie(plain)
+        burst(b, plains)
+        assert refused(b) == [events.InnerRefused(0, drop, 1)]
+        lane = b.worker.lane
+        for _ in range(1000):
+            lane.refuse_inner(0, drop)
+            lane.refuse_inner(5, DropReason.BAD_META)
+        assert refused(b) == [events.InnerRefused(5, DropReason.BAD_META, 1)]
+        lane.now_ns += 1_000_000_000
+        lane.refuse_inner(0, drop)
+        assert refused(b) == [events.InnerRefused(0, drop, COUNT + 1000)]
+
+
+def test_what_was_refused_is_forgotten_with_its_session() -> None:
+    with rig.pair() as (_, b):
+        plain = segment("udp", 0)
+        foreign(plain)
+        burst(b, [plain])
+        assert b.worker.lane._refused
+        b.do(commands.EraseSession(0))
+        assert not b.worker.lane._refused
 
 
 @pytest.mark.parametrize("which", range(COUNT))
