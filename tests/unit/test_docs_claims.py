@@ -11,6 +11,7 @@ from pqvpn.cli.main import app
 from pqvpn.drops import DropReason
 from pqvpn.protocol.settings import Timers
 from pqvpn.reasons import Reason
+from pqvpn.resilience.health import Item
 from pqvpn.telemetry.names import ATTRIBUTES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,7 +44,12 @@ def test_every_exit_code_is_in_the_table() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_reason_codes_exist(page: Path) -> None:
-    known = {reason.code for reason in Reason} | {fact.event for fact in facts.Fact.__subclasses__()} | ATTRIBUTES
+    known = (
+        {reason.code for reason in Reason}
+        | {item.code for item in Item}
+        | {fact.event for fact in facts.Fact.__subclasses__()}
+        | ATTRIBUTES
+    )
     named = re.findall(rf"`((?:{AREAS})\.[a-z_]+)`", page.read_text(encoding="utf-8"))
     files = {name for name in named if name.endswith((".py", ".key", ".md", ".psk"))}
     sysctls = {name for name in named if name.startswith("net.")}
@@ -72,7 +78,9 @@ def test_commands_exist() -> None:
     known |= {str(group.name) for group in app.registered_groups}
     named = set()
     for page in PAGES:
-        named |= set(re.findall(r"(?:^|[`#$] *|-u pqvpn |&& )pqvpn ([a-z][a-z-]*[a-z])\b", "".join(_code(page)), re.MULTILINE))
+        named |= set(
+            re.findall(r"(?:^|[`#$] *|-u pqvpn |&& )pqvpn ([a-z][a-z-]*[a-z])\b", "".join(_code(page)), re.MULTILINE)
+        )
     assert named >= {"init", "up", "status"}
     assert sorted(named - known) == []
 
