@@ -298,7 +298,10 @@ class Resolved(Fact):
 
 @dataclass(frozen=True, slots=True)
 class ResolveFailed(Fact):
-    """A look-up failed; the last known addresses (`kept`) stay in use. Told when the cause changes, not once a retry."""
+    """A look-up failed; the last known addresses (`kept`) stay in use. Told when the cause changes, not once a retry.
+
+    The name is in `host` only: there it can be told from a word, and redacted.
+    """
 
     event = "resolver.failed"
     area = "resolver"
@@ -308,6 +311,7 @@ class ResolveFailed(Fact):
     detail: str
     seconds: float
     kept: int = 0
+    host: str = ""
 
 
 # -- the node --------------------------------------------------------------------------------------------------------

@@ -85,13 +85,13 @@ class Resolver:
     async def _keep(self, peer: bytes, endpoints: tuple[str, ...], name: str) -> None:
         known: tuple[Address, ...] = ()
         retry = _FIRST_RETRY
-        failing = ""
+        failing: tuple[tuple[str, str], ...] = ()
         while True:
             answers = [await _look_up(endpoint) for endpoint in endpoints]
             found = tuple(dict.fromkeys(a for answer in answers for a in answer.addresses))[:_MAX_ADDRESSES]
-            failures = "; ".join(a.failure for a in answers if a.failure)
+            failures = tuple((a.host, a.failure) for a in answers if a.failure)
             with context.attached(peer=name):
-                self._tell(name, answers, failures if failures != failing else "", len(found or known))
+                self._tell(name, answers, failures != failing, len(found or known))
                 if found and found != known:
                     known = found
                     self._on_addresses(peer, found)
@@ -100,14 +100,13 @@ class Resolver:
             # not for secrecy: the jitter keeps many nodes from asking at once
             await self._wait(peer, random.uniform(0.1, retry) if failures else REFRESH)  # noqa: S311
 
-    def _tell(self, name: str, answers: list[_Answer], failures: str, kept: int) -> None:
-        """`failures`: those that are news."""
-        for answer in answers:
-            if answer.host and not answer.failure:
-                self._publish(Resolved(name, answer.host, len(answer.addresses), round(answer.seconds, 4)))
-        if failures:
-            seconds = sum(answer.seconds for answer in answers)
-            self._publish(ResolveFailed(name, Reason.DNS_FAILED, failures, round(seconds, 4), kept))
+    def _tell(self, name: str, answers: list[_Answer], news: bool, kept: int) -> None:
+        """`news`: the failures are others than last time."""
+        for host, addresses, failure, seconds in answers:
+            if host and not failure:
+                self._publish(Resolved(name, host, len(addresses), round(seconds, 4)))
+            elif failure and news:
+                self._publish(ResolveFailed(name, Reason.DNS_FAILED, failure, round(seconds, 4), kept, host))
 
     async def _wait(self, peer: bytes, seconds: float) -> None:
         again = self._again[peer]
@@ -133,7 +132,7 @@ async def _look_up(endpoint: str) -> _Answer:
                 host, port, type=socket.SOCK_DGRAM, flags=socket.AI_ADDRCONFIG
             )
     except (OSError, UnicodeError, TimeoutError) as error:
-        failure = f"{host}: {getattr(error, 'strerror', None) or type(error).__name__}"
+        failure = str(getattr(error, "strerror", None) or type(error).__name__)
         return _Answer(host, (), failure, now() - began)
     ips = (str(answer[4][0]).partition("%")[0] for answer in answers)
     found = dict.fromkeys(Address.of(ipaddress.ip_address(ip).packed, port) for ip in ips)

@@ -117,7 +117,7 @@ async def test_a_failure_is_told_once_and_tried_again(names: Names, resolver: Re
     (fact,) = names.facts
     assert isinstance(fact, ResolveFailed)
     assert (fact.peer, fact.reason, fact.kept) == ("beta", Reason.DNS_FAILED, 0)
-    assert fact.detail == "beta.example: Temporary failure in name resolution"
+    assert (fact.host, fact.detail) == ("beta.example", "Temporary failure in name resolution")
     names.answers["beta.example"] = ["192.0.2.7"]
     await names.questions(len(names.asked) + 1)
     assert names.told == [(BETA, (at("192.0.2.7:1"),))]
@@ -140,9 +140,9 @@ async def test_the_last_good_answer_stays_when_the_name_fails(names: Names, reso
     names.answers["beta.example"] = []  # an empty answer is no news either
     await names.questions(len(names.asked) + 1)
     assert names.told == [(BETA, (at("192.0.2.7:1"),))]
-    assert [(f.detail, f.kept) for f in names.facts if isinstance(f, ResolveFailed)] == [
-        ("beta.example: Name or service not known", 1), ("beta.example: TimeoutError", 1),
-        ("beta.example: UnicodeError", 1),
+    assert [(f.host, f.detail, f.kept) for f in names.facts if isinstance(f, ResolveFailed)] == [
+        ("beta.example", "Name or service not known", 1), ("beta.example", "TimeoutError", 1),
+        ("beta.example", "UnicodeError", 1),
     ]  # fmt: skip
 
 
