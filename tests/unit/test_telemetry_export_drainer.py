@@ -1,5 +1,6 @@
 """From the spool to a real collector that goes away, hangs, lies and comes back: nothing is lost, nothing waits for it."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -361,3 +362,23 @@ def test_a_process_that_is_killed_while_it_sends_loses_nothing(tmp_path: Path, p
     with Spool(tmp_path / "spool", 64 << 20, 86400.0) as spool:
         assert spool.backlog().records == 0
         assert spool.losses == {}
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_the_receiver_as_a_program(spool: Spool, draining, tmp_path: Path, protocol: str) -> None:
+    """What tests in namespaces start: over TLS, and writing down what it gets."""
+    command = [sys.executable, "-m", "tests.otlp", "--protocol", protocol, "--dump", str(tmp_path / "dump")]
+    command += ["--certificates", str(tmp_path / "certificates")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout
+        port = program.stdout.readline().split()[1]
+        path = "" if protocol == "grpc" else "/v1/traces"
+        to = Target(f"https://localhost:{port}{path}", protocol, ca_file=str(tmp_path / "certificates" / "ca.pem"))
+        ids = fill(spool, 3)
+        drainer = draining(spool, Endpoint(traces=to))
+        until(lambda: drainer.state.sent == 3)
+        program.terminate()
+    assert program.returncode == 0
+    lines = [json.loads(line) for line in (tmp_path / "dump").read_text().splitlines()]
+    assert [line["record"] for line in lines] == ids
+    assert {(line["signal"], line["items"]) for line in lines} == {("traces", 1)}
