@@ -8,6 +8,9 @@ only ratios within a round are compared: the machine's speed may swing by a fact
 Metrics are collected every 2 s instead of 15, so that each turn holds a collection: what is measured is more than what
 the default costs. After every tenth round it ends if the interval of each median lies on one side of its bar, and after
 `--most` in any case; that it looks more than once makes the intervals a little less sure than they say.
+With `--null` both pairs have telemetry off: what is told then is the error of the method on this machine, and a ratio far
+from 1 says that the machine is too busy for this measurement. The observers' own processor time is told besides, which
+needs no comparison.
 Exit code: 0 when both bars are met, 1 when one is missed, 69 when nothing can be measured here.
 """
 
@@ -26,9 +29,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 
 from bench import measures
-from bench.contenders import OUTER, Contender, Pqvpn
+from bench.contenders import OUTER, Pqvpn
 from bench.measures import Flow, MeasureError
-from bench.telemetry_figures import BARS, Verdict, judge, summary
+from bench.telemetry_figures import Verdict, judge, summary
 from lab.namespaces import Lab, LabError, Link
 from lab.nodes import ROOT, introduce, make_node
 from lab.obstacles import obstacle
@@ -115,13 +118,20 @@ class Off(_Pair):
         return {**super().settings(), "telemetry": {"enabled": False}}
 
 
+class Null(Off):
+    """As `Off`, in the place of `On`."""
+
+    name, network, port = "on", 11, 51821
+
+
 @dataclass(frozen=True)
 class Plan:
-    """How much is measured; `seconds` of each turn."""
+    """How much is measured; `seconds` of each turn. `null`: nothing against nothing."""
 
     least: int
     most: int
     seconds: float
+    null: bool
 
 
 @dataclass
@@ -131,7 +141,7 @@ class Results:
     rounds: list[dict[str, Flow]] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     load: float = field(default_factory=lambda: os.getloadavg()[0])
-    observers: dict[str, float] = field(default_factory=dict)
+    processes: dict[str, float] = field(default_factory=dict)
 
 
 def _turn(pair: _Pair, seconds: float) -> Flow:
@@ -186,7 +196,7 @@ def measure(plan: Plan, lab: Lab) -> Results:
     link: Link = lab.link(near, far, [f"{OUTER[0]}/24"], [f"{OUTER[1]}/24"])
     far.popen(["iperf3", "-s", "--forceflush"], stdout=subprocess.DEVNULL)
     wait_for("iperf3 to listen", lambda: far.run(["ss", "-Hltn", f"sport = {measures.IPERF_PORT}"]).stdout)
-    pairs: list[_Pair] = [kind(lab, link) for kind in (On, Off)]
+    pairs: list[_Pair] = [kind(lab, link) for kind in (Null if plan.null else On, Off)]
     try:
         _start(pairs)
         for made in _rounds(pairs, plan, results):
@@ -196,13 +206,13 @@ def measure(plan: Plan, lab: Lab) -> Results:
             looked = len(results.rounds) >= plan.least and len(results.rounds) % _LOOK_EVERY == 0
             if looked and all(verdict.decided for verdict in verdicts):
                 break
-        results.observers = _observers(pairs[0])
+        results.processes = _processes(pairs[0])
     finally:
         _stop(pairs)
     return results
 
 
-def _observers(pair: _Pair) -> dict[str, float]:
+def _processes(pair: _Pair) -> dict[str, float]:
     """Processor seconds of each kind of process of the pair with telemetry, since its start."""
     pair.go_on()
     used: dict[str, float] = {}
@@ -221,7 +231,7 @@ def _write(plan: Plan, results: Results, verdicts: Sequence[Verdict]) -> None:
         "plan": asdict(plan),
         "verdicts": [each.as_dict() for each in verdicts],
         "medians": summary(results.rounds),
-        "cpu_seconds_of_processes": results.observers,
+        "cpu_seconds_of_processes": results.processes,
         "rounds": [{name: asdict(flow) for name, flow in each.items()} for each in results.rounds],
         "failures": results.failures,
     }
@@ -235,6 +245,7 @@ def _parser() -> argparse.ArgumentParser:
         "--most", type=int, default=150, help="rounds at most, until the bars are decided (default: 150)"
     )
     parser.add_argument("--seconds", type=float, default=2.5, help="of each turn (default: 2.5)")
+    parser.add_argument("--null", action="store_true", help="off against off: the error of the method")
     return parser
 
 
@@ -247,7 +258,7 @@ def main() -> int:
     if missing := [program for program in ("iperf3", "ss") if shutil.which(program) is None]:
         print(f"No measurement is possible without {', '.join(missing)}.", file=sys.stderr)
         return os.EX_UNAVAILABLE
-    plan = Plan(options.least, options.most, options.seconds)
+    plan = Plan(options.least, options.most, options.seconds, options.null)
     try:
         with Lab() as lab:
             results = measure(plan, lab)
@@ -255,8 +266,10 @@ def main() -> int:
         print(f"Nothing was measured: {error}", file=sys.stderr)
         return 1
     verdicts = judge(results.rounds)
-    _write(plan, results, verdicts)
+    if not plan.null:
+        _write(plan, results, verdicts)
     _show(results, verdicts)
+    print(f"Written: {RESULT}" if not plan.null else "Nothing was written.")
     return 0 if verdicts and all(verdict.met for verdict in verdicts) else 1
 
 
@@ -267,12 +280,11 @@ def _show(results: Results, verdicts: Sequence[Verdict]) -> None:
     print(f"\nMedians of {len(results.rounds)} paired ratios on/off, with the interval that holds it 19 times of 20:")
     for verdict in verdicts:
         print(f"  {verdict}")
-    for name, seconds in sorted(results.observers.items()):
-        print(f"  CPU of {name}: {seconds:.2f} s on both ends since the start")
-    print(f"Written: {RESULT}")
+    told = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in sorted(results.processes.items()))
+    print(f"CPU of the pair with telemetry, both ends, since its start: {told}.")
+    if results.load > 0.5 * (os.cpu_count() or 1):
+        print(f"The machine was busy before (load {results.load:.1f}): take the ratios with care.")
 
-
-__all__ = ["BARS", "Contender", "Off", "On", "main"]
 
 if __name__ == "__main__":
     sys.exit(main())
