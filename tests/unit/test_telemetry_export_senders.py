@@ -3,6 +3,8 @@
 import contextlib
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -166,9 +168,30 @@ def test_nobody_listens(protocol: str) -> None:
     assert (found.verdict, found.reason, found.uncertain) == (LATER, Reason.COLLECTOR_UNREACHABLE, False)
 
 
-def test_a_name_that_does_not_resolve() -> None:
-    found = sent(Target("http://nobody.invalid:4318/v1/traces", timeout=5.0))
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_name_that_does_not_resolve(protocol: str) -> None:
+    found = sent(Target("https://certificate.invalid:4318", protocol, timeout=5.0))
     assert (found.reason, found.detail) == (Reason.COLLECTOR_UNREACHABLE, "its name does not resolve")
+    assert not found.uncertain
+
+
+_QUIET = """
+import sys
+from pqvpn.telemetry.export import Target
+from pqvpn.telemetry.export.drainer import sender_of
+from tests.otlp.payloads import record
+sender = sender_of(Target(sys.argv[1], "grpc", ca_file=sys.argv[2], timeout=5.0))
+print(sender.send(record()).reason.code)
+sender.close()
+"""
+
+
+def test_grpc_writes_nothing_to_standard_error(made: certificates.Certificates) -> None:
+    """It would be lines that nobody redacts. In a process of its own: where grpc was not imported before."""
+    with Collector("grpc", certificates=made) as collector:
+        command = [sys.executable, "-c", _QUIET, collector.url, str(made.stranger_ca)]
+        told = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (told.stdout, told.stderr) == ("telemetry.collector_tls\n", "")
 
 
 def test_how_long_a_busy_collector_asks_to_wait(collector: Collector) -> None:

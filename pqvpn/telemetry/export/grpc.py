@@ -5,6 +5,7 @@ and is imported when the first record is sent.
 """
 
 import contextlib
+import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,7 +29,8 @@ _BUSY: Final = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "ABORTED", "OUT
 _REFUSED: Final = ("UNAUTHENTICATED", "PERMISSION_DENIED")
 _BAD_RECORD: Final = ("INVALID_ARGUMENT", "FAILED_PRECONDITION", "RESOURCE_EXHAUSTED")
 _TLS_WORDS: Final = ("ssl_error", "handshake", "certificate")
-_NOT_SENT: Final = ("failed to connect", "dns resolution failed")
+_NOT_FOUND: Final = ("errors resolving", "dns resolution failed")
+_NOT_SENT: Final = ("failed to connect",)
 _STATUS_DETAILS: Final = "grpc-status-details-bin"
 _RETRY_INFO: Final = b"google.rpc.RetryInfo"
 
@@ -43,6 +45,7 @@ class GrpcSender:
 
     def send(self, record: Record) -> Outcome:
         """One try. Never raises."""
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it would write addresses to standard error, unredacted
         import grpc
 
         try:
@@ -112,6 +115,8 @@ class GrpcSender:
 
     def _busy(self, code: str, detail: str, wait: float | None, text: str) -> Outcome:
         """gRPC tells a failed connection by its text only, which is looked at and not kept."""
+        if any(words in text for words in _NOT_FOUND):
+            return outcome.unreachable("its name does not resolve")
         if self._target.url.startswith("https") and any(word in text for word in _TLS_WORDS):
             return Outcome(Verdict.LATER, Reason.COLLECTOR_TLS, "the TLS handshake fails")
         if any(words in text for words in _NOT_SENT):

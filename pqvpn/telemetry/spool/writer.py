@@ -259,7 +259,10 @@ class Spool:
                 self._handed_out.popitem(last=False)
 
     def sent(self, record_id: RecordId) -> None:
-        """This record of `unsent()`, and all before it, need not be sent again. Never raises; repeats do nothing."""
+        """This record of `unsent()`, and all before it, need not be sent again. Never raises; repeats do nothing.
+
+        Of what `unsent()` gave, the latest 1024 are known.
+        """
         with self._lock:
             place = self._handed_out.pop(record_id, None)
             if place is None or (place.sequence, place.offset) <= (self._cursor.sequence, self._cursor.offset):
