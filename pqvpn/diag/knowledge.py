@@ -10,10 +10,11 @@ from functools import cached_property
 from typing import Any
 
 from pqvpn.diag.records import Event, as_number, latest, named
+from pqvpn.reasons import Reason
 
-NEWS = 45.0
-"""Seconds: evidence about a peer counts when it is at most so much older than the newest of it. What still goes on is
-told at least every 10 s (`pqvpn.protocol.evidence`), so what is older was mended or has another cause now."""
+NEWS = 30.0
+"""Seconds: evidence about a peer counts when it is at most so much older than the newest of it, or than now while the
+peer is tried. What still goes on is told at least every 10 s (`pqvpn.protocol.evidence`); what is older was mended."""
 _TRIES = ("handshake.started", "handshake.sent", "handshake.failed", "handshake.abandoned")
 _EVIDENCE = (
     "handshake.refused", "handshake.answer_refused", "handshake.fragments_lost", "network.icmp", "handshake.failed",
@@ -83,12 +84,25 @@ class Peer:
 
     @cached_property
     def recent(self) -> tuple[Event, ...]:
-        """What was recorded since it was last connected and is about as new as the newest of it."""
+        """Tries and evidence since it was last connected, as far as they are of now."""
         completed = latest(self.events, "handshake.completed")
         after = completed.time if completed else 0.0
         fresh = [event for event in self.events if event.time > after and event.name in (*_TRIES, *_EVIDENCE)]
-        newest = max((event.time for event in fresh), default=0.0)
-        return tuple(event for event in fresh if event.time >= newest - NEWS)
+        tried = self.state in ("connecting", "stale")
+        end = self.at if tried else max((event.time for event in fresh), default=0.0)
+        return tuple(event for event in fresh if event.time >= end - NEWS)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody wants a session: one is tried, or was tried since the last one was agreed."""
+        last = latest(self.events, "handshake.completed", "handshake.started", "handshake.failed")
+        return self.state in ("connecting", "stale") or (last is not None and last.name != "handshake.completed")
+
+    @property
+    def idle(self) -> bool:
+        """Whether it is not connected because nobody needs it to be; keys that expire unused are no trouble."""
+        expired = self.reason == Reason.KEYS_EXPIRED.code and not self.wanted
+        return self.state == "down" and (expired or self.reason == Reason.IDLE.code)
 
     def evidence(self, name: str, **fields: str) -> list[Event]:
         """The recent events of this name whose fields are these."""

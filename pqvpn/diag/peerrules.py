@@ -15,6 +15,7 @@ from pqvpn.reasons import Reason
 _FRESH = 300.0
 """Seconds: evidence about a peer that nobody wants to reach counts for so long."""
 _PACKETS = 120.0
+_ICMP_AGAIN = 12.0  # what goes on is told every 10 s
 _CALLERS = {"mac1": "MAC1 (another network key, or an old card of this node)", "version": "another protocol version"}
 
 PeerRule = Callable[[Knowledge, Peer], Iterable[Finding]]
@@ -61,12 +62,18 @@ def icmp(*kinds: str) -> PeerRule:
 
     def rule(known: Knowledge, peer: Peer) -> Iterator[Finding]:
         found = [event for event in peer.evidence("network.icmp") if event.text("kind") in kinds]
-        if found and _disconnected(known, peer, found):
+        if found and not _heard_after(peer, found[-1].time) and _disconnected(known, peer, found):
             said = " and ".join(sorted({event.text("kind").replace("_", " ") for event in found}))
             text = f'the network says "{said}" for {peer.endpoint} ({_tally(known, found)}; ICMP, not authenticated)'
             yield _finding(known, peer, text)
 
     return rule
+
+
+def _heard_after(peer: Peer, time: float) -> bool:
+    """Whether datagrams came from the peer's address well after that: what the network said is over."""
+    heard = ("handshake.refused", "handshake.answer_refused", "handshake.fragments_lost")
+    return any(event.time > time + _ICMP_AGAIN for event in named(peer.recent, *heard))
 
 
 def fragments(known: Knowledge, peer: Peer) -> Iterator[Finding]:
@@ -116,7 +123,7 @@ def keys_expired(known: Knowledge, peer: Peer) -> Iterator[Finding]:
     """Keys ended without successors while the peer was wanted; packets are discarded."""
     ended = latest(peer.events, "session.ended", "handshake.completed")
     expired = ended is not None and ended.name == "session.ended" and ended.text("why") == "expired"
-    if peer.up or not (peer.reason == Reason.KEYS_EXPIRED.code or (expired and peer.reason != Reason.IDLE.code)):
+    if peer.up or not peer.wanted or not (expired or peer.reason == Reason.KEYS_EXPIRED.code):
         return
     seen = [f"the keys of session {ended.session_id[:8]} ended {_when(known, ended.time)}"] if ended and expired else []
     discarded = known.rising.get("keys_expired", 0)
@@ -151,14 +158,14 @@ def stale(known: Knowledge, peer: Peer) -> Iterator[Finding]:
 
 def idle(known: Knowledge, peer: Peer) -> Iterator[Finding]:
     """Nobody wants a session."""
-    if peer.state == "down" and peer.reason == Reason.IDLE.code:
+    if peer.idle:
         yield Finding((), peer.down_since)
 
 
 def other(known: Knowledge, peer: Peer) -> Iterator[Finding]:
     """Any other reason that the node itself gives for a peer that is not connected."""
     told = next((reason for reason in Reason if reason.code == peer.reason), None)
-    if told is not None and not peer.up and peer.state:
+    if told not in (None, Reason.KEYS_EXPIRED) and not peer.up and peer.state:
         yield Finding(tuple(_context(known, peer)), peer.down_since, reason=told)
 
 

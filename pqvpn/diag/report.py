@@ -22,7 +22,6 @@ _SOURCES = {
     "none": "nothing is known",
 }
 _NOTES_MOST = 4
-_QUIET = {"network.idle": "idle", "network.no_endpoint": "not yet called"}
 _PEER_STATES = ("up", "idle", "not yet called", "connecting", "stale", "down", "unknown")
 
 
@@ -110,8 +109,9 @@ def peers_in_words(diagnosis: Diagnosis) -> str:
     """ "3 peers, 1 up, 1 idle, 1 down"."""
     counts = dict.fromkeys(_PEER_STATES, 0)
     for peer in diagnosis.knowledge.peers:
-        quiet = _QUIET.get(peer.reason) if peer.state == "down" else None
-        counts[quiet or (peer.state if peer.state in counts else "unknown")] += 1
+        calls = peer.state == "down" and peer.reason == Reason.NO_ENDPOINT.code
+        word = "idle" if peer.idle else "not yet called" if calls else peer.state
+        counts[word if word in counts else "unknown"] += 1
     total = sum(counts.values())
     if not total:
         return "no peers are known"
