@@ -45,7 +45,7 @@ class _Output:
         """Back to what a process has that was not set up."""
         self.process = ""
         self.levels = Levels("info")
-        self.repeats: Repeats[lines.Line] = Repeats()
+        self.repeats: Repeats[lines.Held] = Repeats()
         self.redactor: lines.Scrubs = _Withheld()
         self.text = False
         self.debug = False
@@ -105,7 +105,7 @@ def tick() -> None:
         return
     _output.looked_at = now
     for summary in _output.repeats.due(now):
-        _write(lines.repeated(summary))
+        _write(lines.repeated(summary, _output.redactor))
 
 
 def of_record(record: logging.LogRecord, debug: bool = False) -> LogLine:
@@ -166,9 +166,10 @@ class _Stderr(logging.StreamHandler[Any]):
                 return False
         tick()
         stamped = envelope.stamped(fact, _output.process)
-        line = lines.make(stamped, fact, _output.redactor)
-        if not _output.repeats.take(lines.key_of(stamped, fact), line, _now()):
+        key = lines.key_of(stamped, fact)
+        if key is not None and not _output.repeats.take(key, (stamped, fact), _now()):
             return False
+        line = lines.make(stamped, fact, _output.redactor)
         record.line = lines.as_text(line) if _output.text else lines.as_json(line).decode()
         return True
 

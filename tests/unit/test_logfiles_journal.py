@@ -84,7 +84,7 @@ def test_critical_records_are_errors(house: House) -> None:
 def test_repeats_are_summarised(house: House) -> None:
     for number in range(1000):
         house.tell(Problem(Reason.NO_ROUTE_OUT, "udp", "no route"), number / 100)
-        house.tell(NodeStopped(f"{number % 2}"), number / 100)  # two that differ
+        house.tell(LogLine(f"{number % 2}", "error", "somebody"), number / 100)  # two that differ
     house.journal.tick(repeats.WINDOW + 1)
     said = house.written()
     assert len(said) == 3 * repeats.BURST + 3
@@ -94,9 +94,15 @@ def test_repeats_are_summarised(house: House) -> None:
 
 def test_the_last_repeats_are_told_at_the_end(house: House) -> None:
     for _ in range(8):
-        house.tell(NodeStopped("x"))
+        house.tell(LogLine("x", "error", "somebody"))
     house.journal.close(1.0)
     assert house.written()[-1]["fields"]["repeats"] == 3
+
+
+def test_what_an_operator_did_is_told_each_time(house: House) -> None:
+    for _ in range(20):
+        house.tell(NodeStopped("x"))
+    assert len(house.written()) == 20
 
 
 def test_a_full_disk_costs_nothing_but_the_oldest(house: House) -> None:

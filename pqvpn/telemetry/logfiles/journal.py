@@ -14,7 +14,7 @@ from pqvpn.telemetry.envelope import Envelope
 from pqvpn.telemetry.logfiles import lines
 from pqvpn.telemetry.logfiles.files import LogFiles
 from pqvpn.telemetry.logfiles.levels import Levels
-from pqvpn.telemetry.logfiles.lines import Line, Scrubs
+from pqvpn.telemetry.logfiles.lines import Held, Line, Scrubs
 from pqvpn.telemetry.logfiles.repeats import Repeats
 
 MOST_WAITING: Final = 8192
@@ -26,7 +26,7 @@ class Journal:
     def __init__(self, files: LogFiles, levels: Levels, redactor: Scrubs) -> None:
         self._files = files
         self._redactor = redactor
-        self._repeats: Repeats[Line] = Repeats()
+        self._repeats: Repeats[Held] = Repeats()
         self._waiting: deque[bytes] = deque()
         self._lock = threading.Lock()
         self.levels = levels
@@ -38,19 +38,19 @@ class Journal:
         """Make a line of a fact, when it is wanted and not a repeat."""
         if not fact.told or not self.levels.wanted(fact.area, lines.level_of(fact), now):
             return
-        line = lines.make(envelope, fact, self._redactor)
-        if self._repeats.take(lines.key_of(envelope, fact), line, now):
-            self._wait(line)
+        key = lines.key_of(envelope, fact)
+        if key is None or self._repeats.take(key, (envelope, fact), now):
+            self._wait(lines.make(envelope, fact, self._redactor))
 
     def tick(self, now: float) -> None:
         """Tell of repeats whose window ended."""
         for summary in self._repeats.due(now):
-            self._wait(lines.repeated(summary))
+            self._wait(lines.repeated(summary, self._redactor))
 
     def close(self, now: float) -> None:
         """Tell of every repeat held back; `flush` then writes the last lines."""
         for summary in self._repeats.flush(now):
-            self._wait(lines.repeated(summary))
+            self._wait(lines.repeated(summary, self._redactor))
 
     def flush(self) -> bool:
         """Write what waits; answers whether the disk took it. Never raises: what it refused waits on."""

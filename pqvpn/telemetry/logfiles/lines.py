@@ -19,10 +19,14 @@ _LIFTED: Final = frozenset({"peer", "session_id", "attempt", "reason"})
 """Fields of facts that have a place of their own in every line."""
 _COUNTED: Final = frozenset({"attempt", "trace"})
 """Texts that differ between two records of the same thing."""
+_EACH_TOLD: Final = frozenset({"config.applied", "config.refused", "log.level", "node.started", "node.stopped"})
+"""What an operator did, who looks for the answer."""
 _LONGEST: Final = 16 << 10
 _encoder: Final = msgspec.json.Encoder()
 
 Line = dict[str, Any]
+Held = tuple[Envelope, Fact]
+"""A record that was not told; nothing is spent on it before it is."""
 
 
 class Scrubs(Protocol):
@@ -60,15 +64,17 @@ def make(envelope: Envelope, fact: Fact, redactor: Scrubs) -> Line:
     return {name: value for name, value in line.items() if value not in ("", {})}
 
 
-def key_of(envelope: Envelope, fact: Fact) -> Hashable:
-    """What two records have in common that tell the same: all their words, none of their numbers."""
+def key_of(envelope: Envelope, fact: Fact) -> Hashable | None:
+    """What two records have in common that tell the same: all their words, none of their numbers. None: never the same."""
+    if envelope.event in _EACH_TOLD:
+        return None
     words = (v for name, v in envelope.fields.items() if isinstance(v, str) and name not in _COUNTED)
     return envelope.event, envelope.process, level_of(fact), envelope.peer, *words
 
 
-def repeated(summary: Repeated[Line]) -> Line:
-    """The last of the records that were held back, with how many they were."""
-    line = dict(summary.record)
+def repeated(summary: Repeated[Held], redactor: Scrubs) -> Line:
+    """The line of the last of the records that were held back, with how many they were."""
+    line = make(*summary.record, redactor)
     line["message"] = f"{line.get('message', '')}; the same {summary.count} times in {summary.seconds:.0f} s"
     line["fields"] = {**line.get("fields", {}), "repeats": summary.count, "repeats_seconds": round(summary.seconds, 1)}
     return line
