@@ -82,6 +82,17 @@ def test_a_log_record_belongs_to_its_attempt() -> None:
     assert first.body.string_value == f"calling beta at {ENDPOINT}"
 
 
+def test_the_frames_of_an_exception_pass_the_redactor() -> None:
+    node = Node()
+    fact = facts.LogLine("went wrong", "error", "pqvpn.x", "b.py:6", "ValueError", "a.py:3 run; b.py:6 <module>")
+    node.tell(fact)
+    (record,) = node.flush().sink.logs()
+    found = attributes(record)
+    assert found[names.EXCEPTION_TYPE] == "ValueError"
+    assert found[names.EXCEPTION_STACKTRACE] == "a.py:3:run\nb.py:6:<module>"
+    assert record.body.string_value == "went wrong"
+
+
 def test_log_records_that_are_not_wanted_are_not_made() -> None:
     sink = Sink()
     asked: list[tuple[str, str, float]] = []

@@ -18,7 +18,7 @@ Value = str | bool | int | float | Sequence[str]
 Attributes = dict[str, Value]
 
 _NOT_ATTRIBUTES: Final = frozenset({"text", "severity"})
-_FRAME: Final = re.compile(r"(?P<file>[^:\n]+):(?P<line>\d+)(?: in (?P<function>[^\n]+))?")
+_FRAME: Final = re.compile(r"(?P<file>[^:\n]+):(?P<line>\d+)(?: (?:in )?(?P<function>[^\n]+))?")
 
 
 def common(envelope: Envelope, fact: Fact) -> Attributes:
@@ -54,7 +54,7 @@ def plain(name: str, value: Any) -> Value:
     if isinstance(value, Reason):
         return value.code
     if name == names.EXCEPTION_STACKTRACE:
-        return stack_trace(value.splitlines() if isinstance(value, str) else value)
+        return stack_trace(value.split("; ") if isinstance(value, str) else value)
     if isinstance(value, dict):
         return ", ".join(f"{key} {number:g}" for key, number in value.items())
     if isinstance(value, tuple | list):
