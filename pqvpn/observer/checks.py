@@ -15,7 +15,6 @@ from pqvpn.resilience.health import Health, Item, State
 
 CONTROL_SILENT: Final = 3.0
 """Seconds without a word of control, which reports once a second."""
-CLOCK_TOLERANCE: Final = 1.0
 LOOP_WINDOW: Final = 60.0
 LOOP_WARNS: Final = 3
 LOOP_FAILS: Final = 8
@@ -45,7 +44,6 @@ class Checks:
         self._last: InterfaceObserved | None = None
         self._sends: tuple[int, int] | None = None
         self._drops: Mapping[str, Any] = {}
-        self._clock_offset: float | None = None
         self._lost = 0
         self.pids: dict[str, int] = {}
 
@@ -133,11 +131,8 @@ class Checks:
 
     # -- readings ----------------------------------------------------------------------------------------------------
 
-    def check(self, now: float, wall: float, udp_sends: int) -> float:
-        """Everything that needs no disk, once an interval. Answers by how much the wall clock jumped, 0.0: it did not.
-
-        `udp_sends`: datagrams that lanes got rid of, from the shared counters.
-        """
+    def check(self, now: float, udp_sends: int) -> None:
+        """Everything that needs no disk, once an interval. `udp_sends`: datagrams that lanes got rid of, so far."""
         silent = now - self._reported_at
         if silent > CONTROL_SILENT:
             self._see(Item.CONTROL, "", State.FAILING, Reason.NOT_REPORTING, f"silent for {silent:.0f} s", now)
@@ -146,7 +141,9 @@ class Checks:
         for process in self.pids:
             self._process(process, now)
         self._sockets(udp_sends, now)
-        return self._clock(now, wall)
+        self._see(
+            Item.CLOCK, "", State.OK, None, "", now
+        )  # a jump is a fact, and shows for as long as it takes to clear
 
     def _process(self, process: str, now: float) -> None:
         ends = [at for at in self._ends.get(process, ()) if now - at < LOOP_WINDOW]
@@ -174,14 +171,6 @@ class Checks:
             self._see(Item.SOCKETS, "", state, Reason.SEND_REFUSED, evidence, now)
         else:
             self._see(Item.SOCKETS, "", State.OK, None, "", now)
-
-    def _clock(self, now: float, wall: float) -> float:
-        offset, self._clock_offset = self._clock_offset, wall - now
-        jump = 0.0 if offset is None else wall - now - offset
-        if abs(jump) < CLOCK_TOLERANCE:
-            self._see(Item.CLOCK, "", State.OK, None, "", now)
-            return 0.0
-        return jump
 
     def machine(self, use: Use, now: float) -> None:
         """What a look at the machine found."""

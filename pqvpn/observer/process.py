@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pqvpn.dataplane.counters import Counters
-from pqvpn.facts import ClockJumped, Fact, HealthChanged, LevelChanged, Problem
+from pqvpn.facts import Fact, HealthChanged, LevelChanged, Problem
 from pqvpn.host.clock import now
 from pqvpn.observer import http, machine
 from pqvpn.observer.checks import Checks
@@ -142,9 +142,7 @@ class ObserverProcess:
 
     def _check(self) -> None:
         time_ = now()
-        jump = self._checks.check(time_, time.time(), self._udp_sends())
-        if jump:
-            self.publish(ClockJumped(round(jump, 3)))
+        self._checks.check(time_, self._udp_sends())
         self._checks.link(self._intake.total_lost(), time_)
         self._checks.records(self._kept(), self._worker.hung(time_), time_)
         if (seen := self._keeping.records.sent()) is not None:
