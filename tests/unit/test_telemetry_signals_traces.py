@@ -1,6 +1,8 @@
 """Attempts as trees: ids, parents, times, failures, bounds; and the short traces of everything else."""
 
+import dataclasses
 import itertools
+import random
 from typing import Any
 
 import pytest
@@ -454,3 +456,33 @@ def test_all_spans_and_events_are_made_and_no_others() -> None:
     used = {key for record in (*spans, *node.sink.logs()) for key in attributes(record)}
     used |= {key for span in spans for event in span.events for key in attributes(event)}
     assert used <= names.ATTRIBUTES
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_facts_in_any_order_make_whole_trees(seed: int) -> None:
+    source = random.Random(seed)
+    node = Node(kinds=frozenset({"traces"}))
+    attempts = [f"{n:032x}" for n in range(1, 9)]
+    for _ in range(1500):
+        fact = example(source.choice(list(FACTS.values())))
+        given: dict[str, Any] = {}
+        for name, choices in (("attempt", attempts), ("session_id", attempts), ("peer", ["beta", "gamma", "x"])):
+            if hasattr(fact, name):
+                given[name] = source.choice(choices)
+        if isinstance(fact, facts.HandshakeSent):
+            given |= {"message": source.choice(["m1", "m3"]), "number": source.randint(1, 3)}
+        if isinstance(fact, facts.HandshakeCompleted):
+            given |= {"role": source.choice(["initiator", "responder"])}
+        node.tell(dataclasses.replace(fact, **given), after=source.choice([0.0, 0.01, 3.0, -0.5]))
+        if source.random() < 0.02:
+            node.flush(after=source.choice([0.0, 40.0, 500.0]))
+    node.signals.close()
+    assert node.signals.lost == dict.fromkeys(node.signals.lost, 0)
+    spans = node.sink.spans()
+    ids = {(span.trace_id, span.span_id) for span in spans}
+    roots = {(bytes.fromhex(attempt), bytes.fromhex(root_span_id(attempt))) for attempt in attempts}
+    assert len(ids) == len(spans) > 500
+    for span in spans:
+        assert span.start_time_unix_nano <= span.end_time_unix_nano
+        assert not span.parent_span_id or (span.trace_id, span.parent_span_id) in ids | roots
+        assert seconds(span) <= 3600
