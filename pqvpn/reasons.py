@@ -196,6 +196,21 @@ class Reason(Enum):
         "no node with this configuration runs",
         "start it: pqvpn up",
     )  # fmt: skip
+    CHILD_HUNG = (
+        "node.child_hung", Action.RETRY, Who.US, os.EX_SOFTWARE,
+        "a process of the node made no progress and was replaced",
+        "nothing now; the stacks it left are in its crash report: pqvpn diag crashes",
+    )  # fmt: skip
+    OUT_OF_MEMORY = (
+        "host.out_of_memory", Action.RETRY, Who.HOST, os.EX_OSERR,
+        "the kernel killed a process of the node for want of memory; it was replaced",
+        "see what eats the memory; a limit on the node's cgroup below 128 MiB is too low",
+    )  # fmt: skip
+    RESTART_LOOP = (
+        "node.restart_loop", Action.RETRY, Who.US, os.EX_SOFTWARE,
+        "a process of the node ends again and again; it is tried rarely now",
+        "read why it ends: pqvpn diag crashes; when the cause is gone: pqvpn reload tries at once",
+    )  # fmt: skip
     CHILD_DIED = (
         "node.child_died", Action.RETRY, Who.US, os.EX_SOFTWARE,
         "a process of the node ended unexpectedly and was replaced",

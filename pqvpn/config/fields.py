@@ -246,6 +246,15 @@ def size(smallest: int, largest: int) -> Callable[[Any], int]:
     return parse
 
 
+def count(smallest: int, largest: int) -> Callable[[Any], int]:
+    """A parser of whole numbers within a range."""
+
+    def parse(value: Any) -> int:
+        return _integer(value, smallest, largest, "a number")
+
+    return parse
+
+
 def parse_share(value: Any) -> float:
     """A share, 0.0 to 1.0."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:

@@ -28,6 +28,7 @@ from pqvpn.config.schema import (
     Peer,
     PeerSection,
     RedactSection,
+    RestartSection,
     Section,
     SecuritySection,
     TelemetrySection,
@@ -77,6 +78,7 @@ def parse(source: str, path: Path, *, today: datetime.date | None = None) -> Nod
     redact = _section(findings, ("redact",), document.get("redact", {}), RedactSection)
     telemetry = _section(findings, ("telemetry",), document.get("telemetry", {}), TelemetrySection)
     health = _section(findings, ("health",), document.get("health", {}), HealthSection)
+    restart = _section(findings, ("restart",), document.get("restart", {}), RestartSection)
     security = _section(findings, ("security",), document.get("security", {}), SecuritySection)
     offload = _section(findings, ("offload",), document.get("offload", {}), OffloadSection)
     peers = _peer_sections(findings, document.get("peer", {}))
@@ -103,6 +105,7 @@ def parse(source: str, path: Path, *, today: datetime.date | None = None) -> Nod
         redact=redact,
         telemetry=telemetry,
         health=health,
+        restart=restart,
         security=security,
         offload=offload,
         identity=identity,

@@ -64,6 +64,19 @@ addresses = [{addresses}]      # of this machine inside the VPN
 # token_file = "health.token"      # mode 0600: openssl rand -base64 32
 # disk_free = "64MiB"              # less is told
 
+[restart]                          # of the node's processes; applied by `pqvpn reload`
+# lanes = "always"                 # always, on-failure, never
+# control = "always"
+# observer = "always"
+# first_wait = "50ms"              # doubled by each early end, with full jitter
+# longest_wait = "10s"
+# burst = 5                        # more ends than this within the window are a loop: told loudly, tried rarely
+# window = "60s"
+# slow_every = "30s"
+# lived = "10s"                    # a process that ran for so long is healthy
+# hang_after = "1s"                # without progress; control is given twice, the observer ten times as long
+# spares = true                    # one lane and one control wait, imported, to replace one that died
+
 [security]
 # on_crypto_failure = "closed"     # no key, no packet
 

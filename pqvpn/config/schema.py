@@ -27,6 +27,7 @@ from pqvpn.config.fields import (
     PathText,
     Port,
     Switch,
+    count,
     duration,
     parse_share,
     parse_url,
@@ -190,6 +191,29 @@ class HealthSection(Section):
     disk_free: Annotated[int, _bytes(0, 1024 * _GIB)] = 64 * _MIB
 
 
+RestartWhen = Literal["always", "on-failure", "never"]
+
+
+class RestartSection(Section):
+    """[restart]: when a process of the node that ended is started again, and when one counts as hung. Times in seconds.
+
+    `first_wait` and `longest_wait` bound the backoff; after `burst` ends within `window` one try in `slow_every` is
+    made until the process has lived for `lived`. `spares`: keep a process of each kind imported and waiting.
+    """
+
+    lanes: RestartWhen = "always"
+    control: RestartWhen = "always"
+    observer: RestartWhen = "always"
+    first_wait: Short = 0.05
+    longest_wait: Long = 10.0
+    burst: Annotated[int, PlainValidator(count(1, 100))] = 5
+    window: Long = 60.0
+    slow_every: Long = 30.0
+    lived: Long = 10.0
+    hang_after: Annotated[float, _seconds(0.5, 60.0)] = 1.0
+    spares: bool = True
+
+
 class SecuritySection(Section):
     """[security]: `on_crypto_failure` has one value; the way out is opt-in per peer (PROTOCOL section 8)."""
 
@@ -213,10 +237,11 @@ SECTIONS: dict[str, type[Section]] = {
     "redact": RedactSection,
     "telemetry": TelemetrySection,
     "health": HealthSection,
+    "restart": RestartSection,
     "security": SecuritySection,
     "offload": OffloadSection,
 }
-RESERVED = ("restart", "breakers", "crash_reports")  # may stand there, empty
+RESERVED = ("breakers", "crash_reports")  # may stand there, empty
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +272,7 @@ class NodeConfig:
     redact: RedactSection
     telemetry: TelemetrySection
     health: HealthSection
+    restart: RestartSection
     security: SecuritySection
     offload: OffloadSection
     identity: IdentityKey

@@ -1,7 +1,7 @@
-"""Entry of the control process: `python -m pqvpn.control FD`, with the supervisor's link at descriptor FD.
+"""Entry of the control process: `python -m pqvpn.control FD WORDS`: the supervisor's link, and where stacks are left.
 
-Owns the order of first things: read the start message, give privileges up, then serve. Imported modules are complete before
-the first byte from the network is read.
+Owns the order of first things: give privileges up, wait for the start message (`spare.py` waits long), then serve.
+Imported modules are complete before the first byte from the network is read.
 """
 
 import asyncio
@@ -15,9 +15,9 @@ from pqvpn.control import supervision
 from pqvpn.control.process import ControlProcess
 from pqvpn.errors import PqvpnError
 from pqvpn.facts import Problem
-from pqvpn.host import privileges
-from pqvpn.reasons import Reason
+from pqvpn.host import privileges, stacks
 from pqvpn.telemetry import jsonlog
+from pqvpn.telemetry.crashes import describe
 from pqvpn.telemetry.publish import Publisher
 from pqvpn.telemetry.redaction import Policy, Redactor
 
@@ -26,23 +26,31 @@ _NICE = 5
 
 
 def main() -> int:
-    """Serve until told to end; returns the exit code."""
+    """Become control and serve; returns the exit code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
-    link = socket.socket(fileno=int(sys.argv[1]))
-    start, _ = supervision.receive_as_control(link)
-    if not isinstance(start, supervision.ControlStart):
-        return os.EX_PROTOCOL
-    privileges.confine(start.supervisor_pid)
-    publish = _publisher(start)
-    os.nice(_NICE)
+    privileges.confine(os.getppid())  # a parent that is gone already closed the link as well
+    stacks.watch(int(sys.argv[2]))
     gc.freeze()
+    return serve(socket.socket(fileno=int(sys.argv[1])))
+
+
+def serve(link: socket.socket) -> int:
+    """Wait for the start message on the supervisor's link and serve until told to end; returns the exit code."""
+    os.nice(_NICE)
+    try:
+        start = supervision.receive_start(link)
+    except EOFError:
+        return os.EX_OK
+    except ValueError:
+        return os.EX_PROTOCOL
+    publish = _publisher(start)
     try:
         asyncio.run(_serve(start, link, publish))
     except PqvpnError as error:
         publish(Problem(error.reason, "control", error.detail))
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - the process's boundary: told by type, never by text, then restarted
-        publish(Problem(Reason.INTERNAL, "control", type(error).__name__))
+        publish(describe.exception(error, "control", handled=False))
         return os.EX_SOFTWARE
     return os.EX_OK
 

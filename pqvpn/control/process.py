@@ -220,6 +220,8 @@ class ControlProcess:
         match message:
             case supervision.LaneReplaced(lane) if descriptor is not None:
                 self._lane_replaced(lane, socket.socket(fileno=descriptor))
+            case supervision.Poke():
+                self.counters.show_progress("control")
             case supervision.Shutdown():
                 self.ended.set()
             case _:

@@ -10,6 +10,7 @@ import socket
 import msgspec
 
 from pqvpn.dataplane.events import Offloads
+from pqvpn.host import handover
 from pqvpn.protocol.settings import Timers
 
 _INLINE = 100_000
@@ -58,7 +59,7 @@ class ProcessInfo(_Message, frozen=True):
 
 
 class ControlStart(_Message, frozen=True):
-    """Everything control needs; the first message. Descriptors are inherited and named by number."""
+    """Everything control needs; the first message. Descriptors travel with it."""
 
     name: str
     peer_id: bytes
@@ -123,6 +124,10 @@ class Processes(_Message, frozen=True):
     parts: dict[str, float]
 
 
+class Poke(_Message, frozen=True):
+    """Show a sign of progress: the supervisor watches the counter, not the answer."""
+
+
 class Shutdown(_Message, frozen=True):
     """Say goodbye to the peers and end."""
 
@@ -149,12 +154,17 @@ class StopRequested(_Message, frozen=True):
     """An operator wants the node to end."""
 
 
-ToControl = ControlStart | Configure | ReloadRefused | LaneReplaced | Processes | Shutdown
+ToControl = ControlStart | Configure | ReloadRefused | LaneReplaced | Processes | Poke | Shutdown
 ToSupervisor = ControlReady | ReloadRequested | LevelRequested | StopRequested
 
+_DESCRIPTORS = ("udp", "api", "counters", "lane_links", "icmp", "facts")
 _encoder = msgspec.msgpack.Encoder()
 _to_control: msgspec.msgpack.Decoder[ToControl] = msgspec.msgpack.Decoder(ToControl)
 _to_supervisor: msgspec.msgpack.Decoder[ToSupervisor] = msgspec.msgpack.Decoder(ToSupervisor)
+
+
+POKE = _encoder.encode(Poke())
+"""The message as it travels: sent often, and never by a call that may wait."""
 
 
 def link() -> tuple[socket.socket, socket.socket]:
@@ -175,6 +185,32 @@ def send(end: socket.socket, message: ToControl | ToSupervisor, descriptor: int 
         socket.send_fds(end, [data], [descriptor])
     else:
         end.send(data)
+
+
+def send_start(end: socket.socket, start: ControlStart) -> None:
+    """Put the first message on the link, with its descriptors. Raises OSError when it finds no room."""
+    message, descriptors = handover.pack(start, _DESCRIPTORS)
+    memory = _spill(_encoder.encode(message))
+    try:
+        handover.send(end, _IN_MEMFD, [memory, *descriptors])
+    finally:
+        os.close(memory)
+
+
+def begins_start(first: bytes) -> bool:
+    """Whether a message whose first byte is `first` is one of `send_start`."""
+    return first == _IN_MEMFD
+
+
+def receive_start(end: socket.socket) -> ControlStart:
+    """Wait for the first message. Raises EOFError when the supervisor is gone, ValueError when it is something else."""
+    data, descriptors = handover.receive(end, _INLINE)
+    if data != _IN_MEMFD or not descriptors:
+        raise ValueError("not a start message")
+    message = _to_control.decode(_unspill(descriptors[0]))
+    if not isinstance(message, ControlStart):
+        raise ValueError("not a start message")
+    return handover.unpack(message, _DESCRIPTORS, descriptors[1:])
 
 
 def receive_as_control(end: socket.socket) -> tuple[ToControl, int | None]:

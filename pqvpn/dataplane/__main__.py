@@ -1,15 +1,17 @@
-"""`python -m pqvpn.dataplane FD`: a lane process; see `start` for what comes over the descriptor.
+"""`python -m pqvpn.dataplane FD WORDS`: a lane process, or one that waits to become one; `start` has what comes over FD.
 
-Owns the first thing a lane does: it gives every privilege up before it reads a byte.
+Owns the first things a lane does: it gives every privilege up before it reads a byte, and leaves its stacks at WORDS when
+it crashes.
 """
 
 import os
 import sys
 
 from pqvpn.dataplane.worker import main
-from pqvpn.host import privileges
+from pqvpn.host import privileges, stacks
 
 if __name__ == "__main__":
     # a parent that is gone already closed the link as well, and the lane ends by that
     privileges.confine(os.getppid())
+    stacks.watch(int(sys.argv[2]))
     sys.exit(main(int(sys.argv[1])))

@@ -1,6 +1,7 @@
 """Counters: shared memory that lanes write and everybody else reads.
 
-Owns the layout of one memfd: for each lane its drop counters and totals, then for each (lane, slot) sixteen words.
+Owns the layout of one memfd: for each lane its drop counters and totals, then for each (lane, slot) sixteen words; at the
+end a word of each process that changes while it makes progress.
 Words
 are native u64, each written by one lane only and read without a lock; times are nanoseconds of CLOCK_BOOTTIME, 0:
 never.
@@ -21,7 +22,10 @@ SLOTS: Final = 1024
 _WORDS: Final = 16  # a slot
 _HEAD: Final = DROP_COUNT + 16  # a lane's drops and totals
 LANE_WORDS: Final = _HEAD + SLOTS * _WORDS
-SIZE: Final = MAX_LANES * LANE_WORDS * 8
+_PROGRESS: Final = MAX_LANES * LANE_WORDS
+"""Word offset of the signs of progress, behind the lanes' words."""
+_WATCHED: Final = 32
+SIZE: Final = (_PROGRESS + _WATCHED) * 8
 
 
 class Total(IntEnum):
@@ -90,6 +94,13 @@ def slot_base(lane: int, slot: int) -> int:
     return lane * LANE_WORDS + _HEAD + slot * _WORDS
 
 
+def progress_word(process: str) -> int:
+    """Word offset of the sign of progress of a process: control, observer or lane-N. Raises ValueError for others."""
+    if process in ("control", "observer"):
+        return _PROGRESS + (process == "observer")
+    return _PROGRESS + 2 + int(process.removeprefix("lane-"))
+
+
 class Counters:
     """The mapping. `words` is the writable view that lanes use directly; the methods are for readers."""
 
@@ -109,6 +120,14 @@ class Counters:
         """Unmap."""
         self.words.release()
         self._map.close()
+
+    def progress(self, process: str) -> int:
+        """The sign of progress of a process; it changes while the process's loop turns."""
+        return int(self.words[progress_word(process)])
+
+    def show_progress(self, process: str) -> None:
+        """Change the own sign of progress, asked for by the supervisor."""
+        self.words[progress_word(process)] += 1
 
     def drops(self) -> list[int]:
         """Discarded packets by `DropReason` number, summed over lanes."""

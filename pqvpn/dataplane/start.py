@@ -1,9 +1,8 @@
 """Start: what a lane is given by the process that spawned it, in one message.
 
-Owns the record and how it crosses the link (a SOCK_SEQPACKET socket whose descriptor number is the lane's only
-argument).
-Descriptors are inherited and named by number; nothing comes by argv or environment. When the link closes, the lane
-ends.
+Owns the record and how it crosses the link (a SOCK_SEQPACKET socket whose descriptor number is an argument of the lane).
+Descriptors travel with the message, so that a process that was started long before, a warm spare, can become any lane;
+nothing comes by argv or environment. When the link closes, the lane ends; a byte on it asks for a sign of progress.
 """
 
 import socket
@@ -11,8 +10,10 @@ import socket
 import msgspec
 
 from pqvpn.dataplane.events import Offloads
+from pqvpn.host import handover
 
 _MAX = 1 << 16
+_DESCRIPTORS = ("tun", "udp", "control", "counters", "crossover")
 
 
 class Start(msgspec.Struct, frozen=True, tag=True):
@@ -32,13 +33,12 @@ class Start(msgspec.Struct, frozen=True, tag=True):
 
 
 def send(link: socket.socket, start: Start) -> None:
-    """Put the message on the link."""
-    link.send(msgspec.msgpack.encode(start))
+    """Put the message and its descriptors on the link. Raises OSError when it finds no room."""
+    message, descriptors = handover.pack(start, _DESCRIPTORS)
+    handover.send(link, msgspec.msgpack.encode(message), descriptors)
 
 
 def receive(link: socket.socket) -> Start:
     """Wait for the message. Raises EOFError when the link closed, ValueError when it is something else."""
-    message = link.recv(_MAX)
-    if not message:
-        raise EOFError("the link closed before the start message")
-    return msgspec.msgpack.decode(message, type=Start)
+    message, descriptors = handover.receive(link, _MAX)
+    return handover.unpack(msgspec.msgpack.decode(message, type=Start), _DESCRIPTORS, descriptors)

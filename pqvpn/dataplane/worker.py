@@ -119,7 +119,9 @@ class Worker:
     def _other(self, fd: int) -> None:
         """The supervisor's link or another lane."""
         if fd == self._link.fileno():
-            if not self._link.recv(1):
+            if self._link.recv(1):
+                self._counters.show_progress(f"lane-{self.lane.number}")
+            else:
                 self._stopped = True
             return
         lane = self._lanes_by_fd[fd]

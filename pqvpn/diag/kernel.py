@@ -81,7 +81,7 @@ def tables() -> dict[str, str]:
 def netlink() -> dict[str, list[str]]:
     """Interfaces, addresses, rules and routes of all tables, a line each."""
     try:
-        from pyroute2 import IPRoute
+        from pqvpn.host._pyroute2 import IPRoute
 
         with IPRoute() as route:
             names = {link["index"]: _attribute(link, "IFLA_IFNAME") for link in route.get_links()}

@@ -11,9 +11,8 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from pyroute2.netlink.exceptions import NetlinkError
-
 from pqvpn.facts import InterfaceObserved
+from pqvpn.host._pyroute2 import NetlinkError
 
 _IFF_UP: Final = 1
 _RTM_F_FIB_MATCH: Final = 0x2000  # answer with the matching entry of the table, not with the resulting route

@@ -16,11 +16,9 @@ from contextlib import contextmanager
 from socket import AF_INET, AF_INET6
 from typing import Any
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-
 from pqvpn.errors import NetworkError, TunError
 from pqvpn.facts import InterfaceObserved
+from pqvpn.host._pyroute2 import IPRoute, NetlinkError
 from pqvpn.host.interface_look import Looker
 from pqvpn.host.marks import guard_metric, routing_mark
 from pqvpn.reasons import Reason

@@ -1,39 +1,78 @@
-"""How control and the lanes are spawned: descriptors by inheritance, everything else in one message on a link.
+"""How the node's processes are started: a fresh interpreter that waits, then one message that makes it what it is.
 
-Owns command lines, environments and start messages. Never forks with keys: each child is a fresh interpreter, and nothing secret
-is in its arguments or environment.
+Owns command lines, environments and start messages. Descriptors travel with the message, so that a warm spare, imported and
+waiting, becomes any lane or control in milliseconds. Never forks with keys: each child is a fresh interpreter, and nothing
+secret is in its arguments or environment.
 """
 
+import contextlib
 import os
 import socket
 import subprocess
 import sys
+from dataclasses import dataclass
 
 from pqvpn.config.schema import NodeConfig
 from pqvpn.control import supervision
 from pqvpn.dataplane import start as lane_start
+from pqvpn.host import stacks
 from pqvpn.node import translate
 from pqvpn.node.descriptors import Descriptors
-from pqvpn.observer import start as observer_start
+from pqvpn.resilience.supervisor import Process
 from pqvpn.telemetry.redaction import Policy
 
+LANE, CONTROL, OBSERVER, SPARE = "pqvpn.dataplane", "pqvpn.control", "pqvpn.observer", "pqvpn.control.spare"
+"""The modules that processes run."""
 _KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "TZ")
 
 
-def _spawn(module: str, argument: int, descriptors: list[int]) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(  # noqa: S603 - our own interpreter and module, no input in the arguments
-        [sys.executable, "-I", "-m", module, str(argument)],
-        pass_fds=descriptors,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        env={k: os.environ[k] for k in _KEPT_VARIABLES if k in os.environ},
-        cwd="/",
-    )
+@dataclass(slots=True)
+class Waiting:
+    """A process that waits for its start message on the other end of `link`."""
+
+    process: Process
+    link: socket.socket
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return self.process.popen.poll() is None
+
+    def end(self) -> None:
+        """Let go of it: without its link it ends by itself."""
+        self.link.close()
+        os.close(self.process.last_words)
 
 
-def spawn_lane(lane: int, lanes: int, mtu: int, held: Descriptors) -> tuple["subprocess.Popen[bytes]", socket.socket]:
-    """Start a lane; returns it and the supervisor's end of its link, whose closing ends it."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+def spawn(module: str) -> Waiting:
+    """Start an interpreter that imports `module` and waits. Raises OSError."""
+    ours, theirs = supervision.link()
+    last_words = stacks.make()
+    with theirs:
+        try:
+            popen = subprocess.Popen(  # noqa: S603 - our own interpreter and module, no input in the arguments
+                [sys.executable, "-I", "-m", module, str(theirs.fileno()), str(last_words)],
+                pass_fds=(theirs.fileno(), last_words),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                env={k: os.environ[k] for k in _KEPT_VARIABLES if k in os.environ},
+                cwd="/",
+            )
+        except OSError:
+            ours.close()
+            os.close(last_words)
+            raise
+    return Waiting(Process(popen, last_words), ours)
+
+
+def poke(link: socket.socket, message: bytes = b"\1") -> None:
+    """Ask a process for a sign of progress; one that reads nothing shows none."""
+    with contextlib.suppress(OSError):
+        link.send(message, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+
+
+def make_lane(waiting: Waiting, lane: int, lanes: int, mtu: int, held: Descriptors) -> None:
+    """Make a lane of a waiting process; the closing of its link ends it. Raises OSError."""
     crossover = tuple(held.crossover[lane][o].fileno() if o != lane else -1 for o in range(lanes))
     sock = held.udp.sockets[1 + lane]
     message = lane_start.Start(
@@ -49,14 +88,11 @@ def spawn_lane(lane: int, lanes: int, mtu: int, held: Descriptors) -> tuple["sub
         ipv6=held.udp.ipv6,
         reads_udp=held.udp.steering or lane == 0,
     )
-    given = [theirs.fileno(), message.tun, message.udp, message.control, message.counters]
-    given += [fd for fd in crossover if fd >= 0]
-    with theirs:
-        lane_start.send(ours, message)
-        return _spawn("pqvpn.dataplane", theirs.fileno(), given), ours
+    lane_start.send(waiting.link, message)
 
 
-def spawn_control(
+def make_control(
+    waiting: Waiting,
     config: NodeConfig,
     held: Descriptors,
     api: socket.socket,
@@ -68,9 +104,8 @@ def spawn_control(
     facts: int,
     policy: Policy,
     quiet: bool,
-) -> tuple["subprocess.Popen[bytes]", socket.socket]:
-    """Start control; returns it and the supervisor's end of its link. `facts`: where it publishes, -1: nowhere."""
-    ours, theirs = supervision.link()
+) -> None:
+    """Make control of a waiting process. `facts`: where it publishes, -1: nowhere. Raises OSError."""
     udp = held.udp.sockets[0]
     message = supervision.ControlStart(
         name=config.node.name,
@@ -106,22 +141,4 @@ def spawn_control(
         redact_hosts=tuple(policy.hosts),
         quiet=quiet,
     )
-    given = [theirs.fileno(), message.udp, message.api, message.counters, *message.lane_links, *message.icmp]
-    given += [facts] if facts >= 0 else []
-    with theirs:
-        supervision.send(ours, message)
-        return _spawn("pqvpn.control", theirs.fileno(), given), ours
-
-
-def spawn_observer(message: observer_start.ObserverStart) -> tuple["subprocess.Popen[bytes]", socket.socket]:
-    """Start the observer; returns it and the supervisor's end of its link, whose closing ends it."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    given = [theirs.fileno(), message.link, message.counters, message.health_socket]
-    given += [message.health_tcp] if message.health_tcp >= 0 else []
-    with theirs:
-        try:
-            observer_start.send(ours, message)
-            return _spawn("pqvpn.observer", theirs.fileno(), given), ours
-        except OSError:
-            ours.close()
-            raise
+    supervision.send_start(waiting.link, message)

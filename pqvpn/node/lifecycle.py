@@ -9,7 +9,6 @@ import os
 import selectors
 import signal
 import socket
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -20,21 +19,27 @@ from pqvpn.config import paths
 from pqvpn.config.schema import NodeConfig
 from pqvpn.control import supervision
 from pqvpn.control.supervision import ProcessInfo
+from pqvpn.dataplane.counters import Counters
 from pqvpn.errors import PqvpnError
 from pqvpn.facts import ConfigurationLoaded, NodeStarted, NodeStopped, Problem
 from pqvpn.host import clock, privileges, runtime
 from pqvpn.host.clock import now
 from pqvpn.host.privileges import Capability
 from pqvpn.node import children, descriptors, observing, translate
+from pqvpn.node.autopsy import Autopsy
+from pqvpn.node.spare import Spare
 from pqvpn.node.watch import InterfaceWatch
 from pqvpn.reasons import Reason
-from pqvpn.resilience.supervisor import Supervisor
+from pqvpn.resilience.restarts import RestartPolicy
+from pqvpn.resilience.supervisor import Process, Supervisor
 from pqvpn.telemetry import jsonlog
 
 if TYPE_CHECKING:
     from pqvpn.host.netlink import Interface
 
 _CONTROL = "control"
+_PATIENCE = {_CONTROL: 2.0, observing.NAME: 10.0}
+"""By how much more than a lane others may take before they count as hung: no packet waits for them."""
 _NOBODY = 0
 """The request number of a reload by SIGHUP, to which nobody waits for an answer."""
 _GOODBYE = 0.4
@@ -91,7 +96,8 @@ class Node:
         self._selector = selectors.DefaultSelector()
         self._observing = observing.Observing(config, debug=debug, started_at=self._started_at)
         self._publish = self._observing.publish
-        self._supervisor = Supervisor(self._selector, now, self._publish, self._tell_processes)
+        self._supervisor = Supervisor(self._selector, now, self._publish, self._tell_processes, Autopsy())
+        self._spare = Spare(self._selector, now, self._publish, self._tell_processes)
         self._lanes = translate.lanes(config)
         self._mtu = translate.mtu(config)
         self._stop_cause = ""
@@ -108,21 +114,22 @@ class Node:
         """Open, serve, and close everything again whatever happens."""
         self._watch_signals()
         self._held = descriptors.open_all(self._config, self._lanes)
+        self._counters = Counters(self._held.counters)
         try:
             self._observing.listen()
             self._mark("descriptors")
             self._drop_privileges()
-            self._supervisor.add(_CONTROL, self._spawn_control)
+            self._supervisor.add(_CONTROL, self._start_control, self._policy(_CONTROL))
             for lane in range(self._lanes):
-                self._supervisor.add(_lane_name(lane), self._lane_spawner(lane))
+                self._supervisor.add(_lane_name(lane), self._lane_starter(lane), self._policy("lanes"))
             self._mark("spawn")
             self._open_interface()
             self._mark("interface")
             self._tell_processes()
             if self._observing.enabled:
-                self._supervisor.add_unessential(
-                    observing.NAME, lambda: self._observing.spawn(self._held.counters), after=_OBSERVED_AFTER
-                )
+                policy = self._policy(observing.NAME)
+                self._supervisor.add_unessential(observing.NAME, self._start_observer, _OBSERVED_AFTER, policy)
+            self._apply_restart()
             self._serve()
             return self._supervisor.fatal or 0
         finally:
@@ -147,11 +154,18 @@ class Node:
         self._interface.configure(translate.addresses(self._config), self._mtu)
         self._interface.set_routes(translate.prefixes(self._config))
 
-    def _spawn_control(self) -> "subprocess.Popen[bytes]":
+    def _policy(self, component: str) -> RestartPolicy:
+        return translate.restart_policy(self._config, component)
+
+    def _start_control(self) -> Process:
         if self._control_link:
             self._selector.unregister(self._control_link)
             self._control_link.close()
-        process, self._control_link = children.spawn_control(
+        waiting = self._spare.take(children.CONTROL)
+        self._control_link = waiting.link
+        self._selector.register(waiting.link, selectors.EVENT_READ, self._from_control)
+        children.make_control(
+            waiting,
             self._config,
             self._held,
             self._api,
@@ -163,17 +177,30 @@ class Node:
             policy=self._observing.policy,
             quiet=self._observing.quiet,
         )
-        self._selector.register(self._control_link, selectors.EVENT_READ, self._from_control)
-        return process
+        waiting.link.setblocking(False)  # one that hangs must not hold the supervisor up
+        self._watched(_CONTROL, lambda: children.poke(waiting.link, supervision.POKE))
+        return waiting.process
 
-    def _lane_spawner(self, lane: int) -> Callable[[], "subprocess.Popen[bytes]"]:
-        def spawn() -> "subprocess.Popen[bytes]":
+    def _lane_starter(self, lane: int) -> Callable[[], Process]:
+        def start() -> Process:
             if lane in self._lane_ends:
                 self._replace_link(lane)
-            process, self._lane_ends[lane] = children.spawn_lane(lane, self._lanes, self._mtu, self._held)
-            return process
+            waiting = self._spare.take(children.LANE)
+            self._lane_ends[lane] = waiting.link
+            children.make_lane(waiting, lane, self._lanes, self._mtu, self._held)
+            self._watched(_lane_name(lane), lambda: children.poke(waiting.link))
+            return waiting.process
 
-        return spawn
+        return start
+
+    def _start_observer(self) -> Process:
+        process = self._observing.start(self._held.counters)
+        self._watched(observing.NAME, self._observing.poke)
+        return process
+
+    def _watched(self, name: str, poke: Callable[[], None]) -> None:
+        patience = _PATIENCE.get(name, 1.0)
+        self._supervisor.watch(name, lambda: self._counters.progress(name), poke, patience)
 
     def _replace_link(self, lane: int) -> None:
         """Give control a fresh link to a lane whose process died: nothing meant for the dead one is in it."""
@@ -186,11 +213,13 @@ class Node:
 
     def _serve(self) -> None:
         while not self._stop_cause and self._supervisor.fatal is None:
-            due = min((t for t in (self._supervisor.next_start(), self._watch.due) if t is not None), default=None)
+            times = (self._supervisor.next_start(), self._watch.due, self._spare.due)
+            due = min((t for t in times if t is not None), default=None)
             timeout = None if due is None else max(0.0, due - now())
             for key, _ in self._selector.select(timeout):
                 key.data()
             self._supervisor.start_due()
+            self._spare.refill()
             self._watch.look_if_due(self._interface, now())
             if self._reload_wanted:
                 self._reload_wanted = False
@@ -209,6 +238,8 @@ class Node:
     def _signalled(self, number: int, _: FrameType | None) -> None:
         if number == signal.SIGHUP:
             self._reload_wanted = True
+        elif self._stop_cause:
+            self._supervisor.hurry()  # asked twice: no more time for goodbyes
         else:
             self._stop_cause = signal.Signals(number).name
 
@@ -216,6 +247,8 @@ class Node:
         assert self._control_link is not None
         try:
             message = supervision.receive_as_supervisor(self._control_link)
+        except BlockingIOError:
+            return
         except (EOFError, OSError, ValueError):  # gone, or not itself any more
             self._selector.unregister(self._control_link)  # its end is seen by the process's own descriptor
             self._control_link.close()
@@ -256,8 +289,15 @@ class Node:
             self._tell_control(supervision.ReloadRefused(request, translate.errors(error)))
             return
         changed, later = translate.changes(self._config, new), translate.restart_needed(self._config, new)
-        self._config = translate.with_peers(self._config, new)
+        self._config = translate.in_force(self._config, new)
+        self._apply_restart()
         self._tell_control(supervision.Configure(request, translate.peers(new), changed, later))
+
+    def _apply_restart(self) -> None:
+        for name in self._supervisor.children:
+            self._supervisor.apply(name, self._policy("lanes" if name.startswith("lane-") else name))
+        self._supervisor.watchdog.limit = self._config.restart.hang_after
+        self._spare.enable(self._config.restart.spares)
 
     def _set_routes(self, config: NodeConfig) -> None:
         if self._interface:
@@ -273,12 +313,9 @@ class Node:
 
     def _tell_processes(self) -> None:
         own = ProcessInfo("supervisor", os.getpid(), 0, self._started_at)
-        running = [
-            ProcessInfo(c.name, c.process.pid, c.restarts, c.started_at)
-            for c in self._supervisor.children.values()
-            if c.process is not None
-        ]
-        self._tell_control(supervision.Processes((own, *running), self._parts))
+        children_ = [c for c in self._supervisor.children.values() if c.process is not None]
+        running = [ProcessInfo(c.name, c.pid, c.restarts, c.started_at) for c in children_]
+        self._tell_control(supervision.Processes((own, *running, *self._spare.infos()), self._parts))
 
     # -- end ---------------------------------------------------------------------------------------------------------
 
@@ -288,6 +325,7 @@ class Node:
         The observer is last, so that it hears of everything, and has what time is left.
         """
         began = now()
+        self._spare.close()
         self._tell_control(supervision.Shutdown())
         lanes = [name for name in self._supervisor.children if name not in (_CONTROL, observing.NAME)]
         self._end(_CONTROL)

@@ -7,7 +7,6 @@ sockets. Reads no fact. Nothing here keeps a node from starting: what cannot be 
 import contextlib
 import os
 import socket
-import subprocess
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,6 +19,7 @@ from pqvpn.identity import peer_id
 from pqvpn.node import children, translate
 from pqvpn.observer import start as starting
 from pqvpn.reasons import Reason
+from pqvpn.resilience.supervisor import Process
 from pqvpn.telemetry import envelope, jsonlog, redaction
 from pqvpn.telemetry.publish import Publisher
 
@@ -94,11 +94,18 @@ class Observing:
             except OSError as error:
                 self.publish(Problem(Reason.ADDRESS_IN_USE, "health", f"{wanted}: {error.strerror or error}"))
 
-    def spawn(self, counters: int) -> "subprocess.Popen[bytes]":
+    def start(self, counters: int) -> Process:
         """Start an observer. Raises OSError."""
         self.let_go()
-        process, self._process_link = children.spawn_observer(self._message(counters))
-        return process
+        waiting = children.spawn(children.OBSERVER)
+        self._process_link = waiting.link
+        starting.send(waiting.link, self._message(counters))
+        return waiting.process
+
+    def poke(self) -> None:
+        """Ask the observer for a sign of progress."""
+        if self._process_link:
+            children.poke(self._process_link)
 
     def let_go(self) -> None:
         """Close the observer's link: it reads what is left and ends."""

@@ -13,6 +13,7 @@ from pqvpn.control.supervision import ErrorInfo, PeerSpec
 from pqvpn.errors import ConfigErrors, PqvpnError
 from pqvpn.host.clock import now
 from pqvpn.protocol.settings import Timers
+from pqvpn.resilience.restarts import RestartPolicy, When
 
 _DEFAULT_MTU_IPV4 = 1432
 _DEFAULT_MTU_IPV6 = 1412
@@ -72,7 +73,7 @@ def changes(old: NodeConfig, new: NodeConfig) -> tuple[str, ...]:
 
 def restart_needed(old: NodeConfig, new: NodeConfig) -> tuple[str, ...]:
     """Settings that differ but are read at start only."""
-    sections = ("node", "timers", "log", "security", "offload")
+    sections = ("node", "timers", "log", "redact", "telemetry", "health", "security", "offload")
     found = []
     for section in sections:
         before, after = getattr(old, section), getattr(new, section)
@@ -84,9 +85,26 @@ def restart_needed(old: NodeConfig, new: NodeConfig) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def with_peers(running: NodeConfig, new: NodeConfig) -> NodeConfig:
-    """The running configuration with the peers of a new one: what is in force after a reload."""
-    return replace(running, peers=new.peers)
+def in_force(running: NodeConfig, new: NodeConfig) -> NodeConfig:
+    """The running configuration with what a reload takes of a new one: peers, and policies of restarts."""
+    restart = new.restart.model_copy(
+        update={"spares": running.restart.spares, "hang_after": running.restart.hang_after}
+    )
+    return replace(running, peers=new.peers, restart=restart)
+
+
+def restart_policy(config: NodeConfig, component: str) -> RestartPolicy:
+    """The policy of `control`, `observer` or `lanes`."""
+    section = config.restart
+    return RestartPolicy(
+        when=When(getattr(section, component)),
+        first=section.first_wait,
+        longest=section.longest_wait,
+        burst=section.burst,
+        window=section.window,
+        slow_every=section.slow_every,
+        lived=section.lived,
+    )
 
 
 def has_aes_instructions() -> bool:

@@ -1,4 +1,4 @@
-"""Entry of the observer process: `python -m pqvpn.observer FD`, with the supervisor's link at descriptor FD.
+"""Entry of the observer process: `python -m pqvpn.observer FD WORDS`: the supervisor's link, and where stacks are left.
 
 Owns the order of first things: step back behind the tunnel's processes, read the start message, give privileges up, then
 load and serve.
@@ -21,9 +21,10 @@ def main() -> int:
     """Serve until told to end; returns the exit code."""
     os.nice(_NICE)  # before the imports, which take as long as a node's start
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
-    from pqvpn.host import privileges
+    from pqvpn.host import privileges, stacks
     from pqvpn.observer import start as starting
 
+    stacks.watch(int(sys.argv[2]))
     link = socket.socket(fileno=int(sys.argv[1]))
     try:
         start = starting.receive(link)

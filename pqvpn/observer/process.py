@@ -68,7 +68,7 @@ class ObserverProcess:
         loop.set_exception_handler(lambda _, context: self._fault("loop", context.get("exception")))
         loop.add_signal_handler(signal.SIGTERM, self._ended.set)
         self._link.setblocking(False)
-        loop.add_reader(self._link, self._link_ended)
+        loop.add_reader(self._link, self._from_supervisor)
         publish.relay(self.publish)
         self._worker.start()
         self._worker.submit("open", self._keeping.open)
@@ -234,9 +234,11 @@ class ObserverProcess:
             detail = f"{type(error).__name__} at {_place(error)} ({count + 1} so far)"
             self.publish(Problem(Reason.INTERNAL, f"observer.{where}", detail))
 
-    def _link_ended(self) -> None:
+    def _from_supervisor(self) -> None:
         with contextlib.suppress(BlockingIOError):
-            if not self._link.recv(1):
+            if self._link.recv(1):
+                self._counters.show_progress("observer")
+            else:
                 self._ended.set()
 
     def _goodbye(self, deadline: float) -> None:

@@ -9,6 +9,8 @@ import socket
 
 import msgspec
 
+from pqvpn.host import handover
+
 _LARGEST = 128 << 10
 
 
@@ -67,7 +69,7 @@ class Node(_Message, frozen=True):
 
 
 class ObserverStart(_Message, frozen=True):
-    """Everything an observer needs; the first message. Descriptors are inherited and named by number, -1: none."""
+    """Everything an observer needs; the first message. Descriptors travel with it, -1: none."""
 
     node: Node
     log: LogSettings
@@ -89,14 +91,16 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(ObserverStart)
 
 
+_DESCRIPTORS = ("link", "counters", "health_socket", "health_tcp")
+
+
 def send(link: socket.socket, start: ObserverStart) -> None:
-    """Put the message on the link. Raises OSError when it finds no room."""
-    link.send(_encoder.encode(start))
+    """Put the message and its descriptors on the link. Raises OSError when it finds no room."""
+    message, descriptors = handover.pack(start, _DESCRIPTORS)
+    handover.send(link, _encoder.encode(message), descriptors)
 
 
 def receive(link: socket.socket) -> ObserverStart:
     """Wait for the message. Raises EOFError when the link closed, ValueError when it is something else."""
-    data = link.recv(_LARGEST)
-    if not data:
-        raise EOFError("the link closed before the start message")
-    return _decoder.decode(data)
+    data, descriptors = handover.receive(link, _LARGEST)
+    return handover.unpack(_decoder.decode(data), _DESCRIPTORS, descriptors)

@@ -1,136 +1,231 @@
 """Children that are kept running.
 
-Owns starting, noticing the end of, and starting again the node's processes, and their orderly end. Knows nothing of what they
-do: each is a function that spawns it. A child that ends is replaced at once; one that ends again within seconds waits, at
-most a second, so that a broken installation does not eat the machine. Exit codes 77 and 78 say that a restart cannot help.
-A child that is not essential never ends the node and waits longer.
+Owns starting, noticing the end or the hang of, and starting again the node's processes, and their orderly end. Knows nothing
+of what they do: each is a function that starts it. When and whether one is started again is `restarts.py`, who hangs is
+`watchdog.py`; what is told of an end is made by `autopsy`, which reads the last words.
 """
 
+import contextlib
 import os
 import selectors
 import signal
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final
 
-from pqvpn.facts import ChildEnded, ChildStarted, FactHook, Problem
+from pqvpn.facts import ChildEnded, ChildStarted, Fact, FactHook, Problem
 from pqvpn.reasons import Reason
+from pqvpn.resilience.restarts import Decision, RestartPolicy, Restarts
+from pqvpn.resilience.watchdog import Watchdog
 
-Spawn = Callable[[], "subprocess.Popen[bytes]"]
+LAST_WORDS: Final = 0.1
+"""Seconds that a process which hangs has to dump its stacks before it is killed."""
+_AGAIN: Final = 1.0
+"""Seconds until the next try when the kernel refuses to make a process."""
 
-_LIVED = 5.0
-"""A child that ran for so many seconds is not in a restart loop."""
-_LONGEST_WAIT = 1.0
-_LONGEST_WAIT_UNESSENTIAL = 30.0
-_FIRST_WAIT = 0.05
-FATAL = (os.EX_NOPERM, os.EX_CONFIG)
+
+@dataclass(slots=True)
+class Process:
+    """A started process, and the descriptor on which it leaves its last words (-1: none); the child owns both."""
+
+    popen: "subprocess.Popen[bytes]"
+    last_words: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a process ended. `code` is negative for a signal; `hung`: it was killed because it made no progress."""
+
+    name: str
+    pid: int
+    code: int
+    hung: bool
+    lived: float
+    last_words: int
+
+
+Start = Callable[[], Process]
+Autopsy = Callable[[Ended], Fact | None]
 
 
 @dataclass(slots=True)
 class Child:
-    """One process of the node."""
+    """One process of the node. An essential one ends the node when its end says that a restart cannot help."""
 
     name: str
-    spawn: Spawn
-    process: "subprocess.Popen[bytes] | None" = None
+    start: Start
+    history: Restarts
+    essential: bool = True
+    process: Process | None = None
     pidfd: int = -1
     started_at: float = 0.0
     restarts: int = 0
-    quick_ends: int = 0
     start_again_at: float | None = None
-    essential: bool = True
+    hung: bool = False
+    kill_at: float | None = None
 
     @property
-    def longest_wait(self) -> float:
-        """The longest time between its end and its next start."""
-        return _LONGEST_WAIT if self.essential else _LONGEST_WAIT_UNESSENTIAL
+    def pid(self) -> int:
+        """Its process id, 0 when it does not run."""
+        return self.process.popen.pid if self.process else 0
 
 
+def _no_autopsy(_: Ended) -> None:
+    return None
+
+
+@dataclass
 class Supervisor:
     """Keeps children running. `clock` gives seconds; `on_change` is called after any child started or ended."""
 
-    def __init__(
-        self,
-        selector: selectors.BaseSelector,
-        clock: Callable[[], float],
-        publish: FactHook,
-        on_change: Callable[[], None],
-    ) -> None:
-        self._selector = selector
-        self._clock = clock
-        self._publish = publish
-        self._on_change = on_change
-        self._stopping = False
-        self.children: dict[str, Child] = {}
-        self.fatal: int | None = None
+    selector: selectors.BaseSelector
+    clock: Callable[[], float]
+    publish: FactHook
+    on_change: Callable[[], None]
+    autopsy: Autopsy = _no_autopsy
+    children: dict[str, Child] = field(default_factory=dict)
+    fatal: int | None = None
+    watchdog: Watchdog = field(default_factory=Watchdog)
+    _stopping: bool = False
 
-    def add(self, name: str, spawn: Spawn) -> None:
-        """Start a child and keep it running."""
-        self.children[name] = Child(name, spawn)
+    def add(self, name: str, start: Start, policy: RestartPolicy | None = None) -> None:
+        """Start a child and keep it running. Raises OSError when the kernel refuses."""
+        self.children[name] = Child(name, start, Restarts(policy or RestartPolicy()))
         self._start(self.children[name])
 
-    def add_unessential(self, name: str, spawn: Spawn, after: float) -> None:
+    def add_unessential(self, name: str, start: Start, after: float, policy: RestartPolicy | None = None) -> None:
         """The same, in `after` seconds, for a child without which the node runs: a start that fails is repeated later."""
-        self.children[name] = Child(name, spawn, start_again_at=self._clock() + after, essential=False)
+        history = Restarts(policy or RestartPolicy())
+        self.children[name] = Child(name, start, history, essential=False, start_again_at=self.clock() + after)
+
+    def apply(self, name: str, policy: RestartPolicy) -> None:
+        """Take a new policy for a child; what happened so far is forgotten, as the operator looked at it."""
+        child = self.children.get(name)
+        if child is not None and child.history.policy != policy:
+            child.history = Restarts(policy)
+
+    def watch(self, name: str, read: Callable[[], int], poke: Callable[[], None], patience: float = 1.0) -> None:
+        """Watch a child that was just started: `read` its sign of progress, `poke` it for one."""
+        self.watchdog.watch(name, read, poke, self.clock(), patience)
+
+    # -- time --------------------------------------------------------------------------------------------------------
 
     def next_start(self) -> float | None:
-        """When `start_due` wants to be called, if a child waits."""
-        return min((c.start_again_at for c in self.children.values() if c.start_again_at is not None), default=None)
+        """When `start_due` wants to be called, if something waits."""
+        times = [t for c in self.children.values() for t in (c.start_again_at, c.kill_at) if t is not None]
+        looking = self.watchdog.due
+        return min([*times, *([] if looking is None else [looking])], default=None)
 
     def start_due(self) -> None:
-        """Start the children whose wait is over."""
+        """Start the children whose wait is over; see who hangs, and end those."""
+        now = self.clock()
+        looking = self.watchdog.due
+        if looking is not None and looking <= now:
+            for name in self.watchdog.look(now):
+                self._hangs(self.children[name], now)
         for child in self.children.values():
-            if child.start_again_at is None or child.start_again_at > self._clock():
-                continue
-            try:
-                self._start(child)
-            except OSError as error:  # no process or memory to be had now; the others go on meanwhile
-                detail = f"{child.name} cannot be started: {error.strerror}"
-                self._publish(Problem(Reason.KERNEL_REFUSED, "supervisor", detail))
-                child.start_again_at = self._clock() + child.longest_wait
+            if child.kill_at is not None and child.kill_at <= now:
+                self._kill(child)
+            if child.start_again_at is not None and child.start_again_at <= now:
+                self._try_to_start(child)
+
+    def hurry(self) -> None:
+        """Kill every child at once: whoever waits for one need not wait any longer."""
+        for child in self.children.values():
+            if child.process:
+                child.process.popen.kill()
 
     def end(self, names: list[str], seconds: float) -> None:
         """Give these children time to end by themselves, then kill them. They are not started again."""
         self._stopping = True
-        deadline = self._clock() + seconds
+        deadline = self.clock() + seconds
         for name in names:
             child = self.children[name]
-            child.start_again_at = None
+            child.start_again_at = child.kill_at = None
+            self.watchdog.forget(name)
             if child.process is None:
                 continue
+            popen = child.process.popen
             try:
-                child.process.wait(max(0.0, deadline - self._clock()))
+                popen.wait(max(0.0, deadline - self.clock()))
             except subprocess.TimeoutExpired:
-                child.process.kill()
-                child.process.wait()
+                popen.kill()
+                popen.wait()
+            if child.process.last_words >= 0:
+                os.close(child.process.last_words)
             self._forget(child)
 
+    # -- starts ------------------------------------------------------------------------------------------------------
+
+    def _try_to_start(self, child: Child) -> None:
+        try:
+            self._start(child)
+        except OSError as error:  # no process or memory to be had now; the others go on meanwhile
+            detail = f"{child.name} cannot be started: {error.strerror}"
+            self.publish(Problem(Reason.KERNEL_REFUSED, "supervisor", detail))
+            child.start_again_at = self.clock() + _AGAIN
+
     def _start(self, child: Child) -> None:
-        child.start_again_at = None
-        child.process = child.spawn()
-        child.pidfd = os.pidfd_open(child.process.pid)
-        child.started_at = self._clock()
-        self._selector.register(child.pidfd, selectors.EVENT_READ, lambda: self._ended(child))
-        self._publish(ChildStarted(child.name, child.process.pid, child.restarts))
-        self._on_change()
+        child.start_again_at = child.kill_at = None
+        child.hung = False
+        child.started_at = self.clock()
+        child.process = child.start()
+        child.pidfd = os.pidfd_open(child.pid)
+        self.selector.register(child.pidfd, selectors.EVENT_READ, lambda: self._ended(child))
+        self.publish(ChildStarted(child.name, child.pid, child.restarts))
+        self.on_change()
+
+    # -- ends --------------------------------------------------------------------------------------------------------
+
+    def _hangs(self, child: Child, now: float) -> None:
+        self.watchdog.forget(child.name)
+        child.hung = True
+        child.kill_at = now + LAST_WORDS
+        if child.process and child.process.last_words >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                child.process.popen.send_signal(signal.SIGUSR1)  # host.stacks.ASK
+        else:
+            self._kill(child)
+
+    def _kill(self, child: Child) -> None:
+        child.kill_at = None
+        if child.process:
+            child.process.popen.kill()
 
     def _ended(self, child: Child) -> None:
         if child.process is None or self._stopping:
             return
-        code = child.process.wait()
-        self._publish(ChildEnded(child.name, child.process.pid, describe_exit(code), Reason.CHILD_DIED))
+        code = child.process.popen.wait()
+        now = self.clock()
+        lived = now - child.started_at
+        ended = Ended(child.name, child.pid, code, child.hung, lived, child.process.last_words)
+        decision = child.history.hung(lived, now) if child.hung else child.history.ended(code, lived, now)
+        reason = Reason.CHILD_HUNG if child.hung else Reason.CHILD_DIED
+        self.publish(ChildEnded(child.name, ended.pid, describe_exit(code), reason))
         self._forget(child)
-        if code in FATAL and child.essential:
+        if decision.hopeless and child.essential:
             self.fatal = code
-            return
-        child.restarts += 1
-        child.quick_ends = 0 if self._clock() - child.started_at >= _LIVED else child.quick_ends + 1
-        wait = 0.0 if child.quick_ends <= 1 else min(child.longest_wait, _FIRST_WAIT * 2 ** min(child.quick_ends, 16))
-        child.start_again_at = self._clock() + wait
-        self.start_due()
+        elif decision.wait is not None:
+            child.restarts += 1
+            child.start_again_at = now + decision.wait
+            self.start_due()  # first of all: packets wait
+        self._tell(child, ended, decision)
+
+    def _tell(self, child: Child, ended: Ended, decision: Decision) -> None:
+        if told := self.autopsy(ended):
+            self.publish(told)
+        if ended.last_words >= 0:
+            os.close(ended.last_words)
+        if decision.loop:
+            detail = f"{child.name} ended {len(child.history.ends)} times; next try in {decision.wait:.0f} s"
+            self.publish(Problem(Reason.RESTART_LOOP, "supervisor", detail))
+        self.on_change()
 
     def _forget(self, child: Child) -> None:
-        self._selector.unregister(child.pidfd)
+        """The process is gone. Its last words stay open for whoever reads them."""
+        self.watchdog.forget(child.name)
+        self.selector.unregister(child.pidfd)
         os.close(child.pidfd)
         child.process = None
 

@@ -87,7 +87,7 @@ def test_settings_read_at_start_only_are_named(folder: Path) -> None:
         "node.listen", "node.mtu", "node.private_key", "timers.keepalive", "log.level", "offload.tun_uso",
     }  # fmt: skip
     assert translate.changes(old, new) == ("peer beta removed",)
-    running = translate.with_peers(old, new)
+    running = translate.in_force(old, new)
     assert running.peers == ()
     assert running.node.listen == 51820
     with_key = config(folder, base=BASE.replace("[node]", '[node]\nnetwork_key_file = "psk"'))
