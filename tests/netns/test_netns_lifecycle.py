@@ -93,8 +93,9 @@ def test_processes_keep_only_what_they_need(running: tuple[Node, Node]) -> None:
     """As docs/threat-model.md says."""
     alpha, _ = running
     wait_for("the observer to answer", lambda: alpha.cli("health", check=False).returncode != os.EX_UNAVAILABLE)
+    wait_for("the spare", lambda: "spare" in {p["component"] for p in alpha.status()["processes"]})
     seen = _look(alpha)
-    assert set(seen) == {"supervisor", "control", "lane-0", "observer"}
+    assert set(seen) == {"supervisor", "control", "lane-0", "observer", "spare"}
     for component, shown in seen.items():
         status = dict(line.split(":\t", 1) for line in shown["status"].splitlines() if ":\t" in line)
         capabilities = {name: int(status[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")}

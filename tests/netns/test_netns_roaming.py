@@ -43,9 +43,7 @@ def pair_v6(lab: Lab) -> tuple[Node, Node]:
     for namespace in (a, b):
         namespace.sysctl("net/ipv6/conf/veth0/accept_dad", 0)  # a new address serves at once
     inner = (["fd77::1/64"], ["fd77::2/64"])
-    nodes = make_nodes(
-        lab, a, b, "fd00:0:0:1::1", "fd00:0:0:1::2", _SETTINGS, inner=inner, names=("gamma", "delta")
-    )
+    nodes = make_nodes(lab, a, b, "fd00:0:0:1::1", "fd00:0:0:1::2", _SETTINGS, inner=inner, names=("gamma", "delta"))
     bring_up(*nodes)
     return nodes
 

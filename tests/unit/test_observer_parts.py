@@ -191,12 +191,17 @@ def test_the_start_message_shows_nothing_and_crosses_whole() -> None:
         start.LogSettings("info", False, False, False, True, 1, 1.0, 1),
         start.RecordSettings(b"headers", {}, 1.0, 1, 1.0, 1.0, 1.0),
         start.HealthSettings(1.0, 1, "hunter2"),
-        "pseudonym", b"key", (), "/state", 1, 2, 3,
+        "pseudonym", b"key", (), "/state", 1, 2, 0,
     )  # fmt: skip
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
         start.send(ours, message)
-        assert start.receive(theirs) == message
+        received = start.receive(theirs)
+        descriptors = (received.link, received.counters, received.health_socket)
+        assert [os.fstat(fd).st_ino for fd in descriptors] == [os.fstat(fd).st_ino for fd in (1, 2, 0)]
+        for fd in descriptors:
+            os.close(fd)
+        assert msgspec.structs.replace(received, link=1, counters=2, health_socket=0) == message
         ours.send(b"\xff")
         with pytest.raises(ValueError, match=r"malformed|truncated|Expected"):
             start.receive(theirs)
