@@ -76,6 +76,8 @@ def house() -> Iterator[House]:
     for child in made.supervisor.children.values():
         if child.process is not None:
             os.close(child.pidfd)
+            if child.process.last_words >= 0:
+                os.close(child.process.last_words)
     made.selector.close()
 
 
@@ -219,8 +221,8 @@ def test_a_child_without_progress_is_asked_for_its_stacks_and_replaced(house: Ho
         words = os.memfd_create("words")
         command = [sys.executable, "-Ic", code, str(words)]
         house.spawned.append(subprocess.Popen(command, pass_fds=(words,), stdout=subprocess.PIPE))
-        assert house.spawned[-1].stdout is not None
-        house.spawned[-1].stdout.readline()
+        with house.spawned[-1].stdout or sys.exit() as ready:
+            ready.readline()
         house.supervisor.watch(name, lambda: signs.get(name, 0), lambda: pokes.append(name))
         return Process(house.spawned[-1], words)
 
