@@ -21,8 +21,10 @@ from pqvpn.dataplane.state import Lane
 from pqvpn.drops import DropReason
 from pqvpn.wire.transport import MAX_DATA, META_SIZE, OVERHEAD, PAD_TO, TYPE_TRANSPORT
 
-PAUSE_NS: Final = 500_000  # what comes after a pause of this length probably comes alone,
-FEW: Final = 2  # if no more than this came last: under load one burst alone takes as long
+# What comes after a pause of this length probably comes alone. Question and answer are further apart than that even on
+# the shortest path; in a flood one such turn is much shorter, so that the next one reads everything.
+PAUSE_NS: Final = 100_000
+FEW: Final = 2  # only if no more than this came last: under load a burst alone takes longer than the pause
 _UDP_SENDS: Final = int(Total.UDP_SENDS)
 _TUN_WRITES: Final = int(Total.TUN_WRITES)
 _SINGLE: Final = Struct(">BB4xIBB14xI")  # virtio header: flags, kind, checksum's places; IPv4: version, tos, target
