@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pqvpn.crypto.secret import Secret
 from pqvpn.reasons import Reason
 from pqvpn.telemetry.export import Drainer, Endpoint, ExportState, Target
 from pqvpn.telemetry.export.outcome import Outcome, Verdict
@@ -35,9 +36,10 @@ def collector(request: pytest.FixtureRequest) -> Iterator[Collector]:
     made.stop()
 
 
-def endpoint(collector: Collector, timeout: float = 5.0) -> Endpoint:
+def endpoint(collector: Collector, timeout: float = 5.0, headers: bytes = b"x-tenant: a") -> Endpoint:
     paths = ("", "", "") if collector.protocol == "grpc" else ("/v1/traces", "/v1/metrics", "/v1/logs")
-    return Endpoint(*(Target(collector.url + path, collector.protocol, timeout=timeout) for path in paths))
+    told = Secret(headers)
+    return Endpoint(*(Target(collector.url + path, collector.protocol, told, timeout=timeout) for path in paths))
 
 
 @pytest.fixture

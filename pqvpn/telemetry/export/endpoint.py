@@ -3,7 +3,7 @@
 Owns the value and its passage to another process. Where its parts come from is `environment.py`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import msgspec
@@ -25,7 +25,7 @@ class Target:
 
     url: str
     protocol: Protocol = "http/protobuf"
-    headers: Secret | None = None
+    headers: Secret | None = field(default=None, hash=False)  # a secret has no hash, and senders are found by target
     ca_file: str | None = None
     certificate_file: str | None = None
     key_file: str | None = None
