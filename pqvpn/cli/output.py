@@ -51,11 +51,18 @@ def as_dict(error: PqvpnError) -> dict[str, str]:
     """One error as JSON shows it; the same names as on the control socket."""
     return {
         "code": error.reason.code,
-        "place": error.place,
+        "place": _shown(error.place),
         "text": error.reason.text,
-        "detail": error.detail,
-        "remedy": error.remedy,
+        "detail": _shown(error.detail),
+        "remedy": _shown(error.remedy),
     }
+
+
+def _shown(text: str) -> str:
+    """Without keys and tokens: an operator may have written one where it does not belong."""
+    from pqvpn.telemetry.redaction import without_secrets  # on errors only: commands start fast
+
+    return without_secrets(text)
 
 
 def print_error(error: PqvpnError, modes: Modes) -> None:
@@ -63,13 +70,14 @@ def print_error(error: PqvpnError, modes: Modes) -> None:
     if modes.debug:
         import traceback
 
-        traceback.print_exception(error, file=sys.stderr)
+        print(*map(_shown, traceback.format_exception(error)), sep="", end="", file=sys.stderr)
     if modes.json:
         value = {"ok": False, "exit_code": error.exit_code, "errors": [as_dict(part) for part in parts(error)]}
         print(json.dumps(value, indent=2, ensure_ascii=False), file=sys.stderr)
         return
     red, bold, plain = (_RED, _BOLD, _PLAIN) if coloured(sys.stderr) else ("", "", "")
     for part in parts(error):
-        place = f"{bold}{part.place}{plain}: " if part.place else ""
-        print(f"{red}error{plain} [{part.reason.code}] {place}{part.detail or part.reason.text}", file=sys.stderr)
-        print(f"  remedy: {part.remedy}", file=sys.stderr)
+        told = as_dict(part)
+        place = f"{bold}{told['place']}{plain}: " if told["place"] else ""
+        print(f"{red}error{plain} [{told['code']}] {place}{told['detail'] or told['text']}", file=sys.stderr)
+        print(f"  remedy: {told['remedy']}", file=sys.stderr)

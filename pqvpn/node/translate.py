@@ -14,6 +14,7 @@ from pqvpn.errors import ConfigErrors, PqvpnError
 from pqvpn.host.clock import now
 from pqvpn.protocol.settings import Timers
 from pqvpn.resilience.restarts import RestartPolicy, When
+from pqvpn.telemetry.redaction import without_secrets
 
 _DEFAULT_MTU_IPV4 = 1432
 _DEFAULT_MTU_IPV6 = 1412
@@ -58,7 +59,10 @@ def addresses(config: NodeConfig) -> tuple[str, ...]:
 def errors(error: PqvpnError) -> tuple[ErrorInfo, ...]:
     """One error, or all of a configuration's, for transit."""
     found = error.errors if isinstance(error, ConfigErrors) else (error,)
-    return tuple(ErrorInfo(e.reason.code, e.reason.text, e.detail, e.place, e.remedy) for e in found)
+    shown = without_secrets  # an operator may have written a key where it does not belong
+    return tuple(
+        ErrorInfo(e.reason.code, e.reason.text, shown(e.detail), shown(e.place), shown(e.remedy)) for e in found
+    )
 
 
 def changes(old: NodeConfig, new: NodeConfig) -> tuple[str, ...]:

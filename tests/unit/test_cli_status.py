@@ -235,3 +235,16 @@ def test_watch_on_a_terminal_refreshes_in_place(monkeypatch: pytest.MonkeyPatch)
     assert "\033[32m" in shown
     assert "stale" in shown
     assert "\033[H" in shown  # back to the top, not below
+
+
+@pytest.mark.parametrize("modes", [output.Modes(), output.Modes(json=True), output.Modes(debug=True)])
+def test_errors_repeat_no_key(modes: output.Modes, capsys: pytest.CaptureFixture[str]) -> None:
+    key = "4XuxKJZyTUorR5i+g7e+h6wpiya5HD6ORyIHIO0uDIw="
+    try:
+        raise PqvpnError(Reason.CONFIG_VALUE, f"{key!r} is not a range of 10.7.0.0/24", place=f"line 7: {key}")
+    except PqvpnError as error:
+        output.print_error(error, modes)
+    told = capsys.readouterr().err
+    assert key not in told
+    assert "is not a range of 10.7.0.0/24" in told
+    assert "line 7" in told

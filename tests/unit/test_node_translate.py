@@ -10,7 +10,7 @@ from pqvpn.config.sample import render
 from pqvpn.config.schema import NodeConfig
 from pqvpn.crypto import xwing
 from pqvpn.crypto.secret import Secret
-from pqvpn.errors import ConfigErrors, PqvpnError
+from pqvpn.errors import ConfigError, ConfigErrors, PqvpnError
 from pqvpn.host.clock import now
 from pqvpn.identity.card import Card
 from pqvpn.identity.private_key import IdentityKey
@@ -127,3 +127,15 @@ def test_errors_in_transit_keep_all_fields(folder: Path) -> None:
     assert all(e.code and e.text and e.place and e.remedy for e in sent)
     (one,) = translate.errors(PqvpnError(Reason.NO_ROUTE_OUT, "d", place="p", remedy="r"))
     assert (one.code, one.detail, one.place, one.remedy) == ("network.no_route", "d", "p", "r")
+
+
+def test_an_error_that_repeats_a_key_travels_without_it() -> None:
+    key = "4XuxKJZyTUorR5i+g7e+h6wpiya5HD6ORyIHIO0uDIw="
+    error = ConfigError(
+        Reason.CONFIG_VALUE, f"{key!r} is not a range", place=f"/etc/pqvpn/{key}", remedy=f"write {key}"
+    )
+    (info,) = translate.errors(error)
+    assert key not in f"{info.detail} {info.place} {info.remedy}"
+    assert info.detail.endswith("is not a range")
+    (info,) = translate.errors(ConfigError(Reason.CONFIG_VALUE, "10.7.0.2/32 overlaps 10.7.0.0/24 of peer.gamma"))
+    assert info.detail == "10.7.0.2/32 overlaps 10.7.0.0/24 of peer.gamma"

@@ -8,6 +8,6 @@ OpenTelemetry, rebuilt; the only module here that imports it).
 
 from pqvpn.telemetry.redaction.patterns import REDACTED
 from pqvpn.telemetry.redaction.policy import Policy, load
-from pqvpn.telemetry.redaction.scrub import Redactor
+from pqvpn.telemetry.redaction.scrub import Redactor, without_secrets
 
-__all__ = ["REDACTED", "Policy", "Redactor", "load"]
+__all__ = ["REDACTED", "Policy", "Redactor", "load", "without_secrets"]
