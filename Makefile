@@ -8,7 +8,7 @@ FUZZ_SECONDS ?= 600
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-slow test-canary lint fmt fuzz bench bench-bars bench-telemetry docs lock venv clean
+.PHONY: help demo stack stack-down test-stack test test-fast test-slow test-canary lint fmt fuzz bench bench-bars bench-telemetry docs lock venv clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,7 +21,7 @@ test: $(STAMP) ## Run the default test suite; TESTS="..." goes to pytest
 	$(BIN)/python -m pytest -m "not slow" $(TESTS)
 
 test-fast: $(STAMP) ## Run the tests that need neither namespaces nor patience
-	$(BIN)/python -m pytest -m "not slow and not netns" -n auto $(TESTS)
+	$(BIN)/python -m pytest -m "not slow and not netns and not stack" -n auto $(TESTS)
 
 test-slow: $(STAMP) ## Run the long tests: thousands of simulated networks
 	$(BIN)/python -m pytest -m slow $(TESTS)
@@ -39,6 +39,19 @@ lint: $(STAMP) ## Check style, types and the layers of imports
 fmt: $(STAMP) ## Format the code and mend what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+stack: $(STAMP) ## Run the real telemetry stack around two nodes and show some faults; ends by make stack-down
+	@scripts/packages.sh ip ping
+	@scripts/stack.sh
+	@$(BIN)/python -m lab.stack up
+
+stack-down: ## End what make stack started
+	@$(BIN)/python -m lab.stack down
+
+test-stack: $(STAMP) ## Run the tests with the real collector, Jaeger, Prometheus, Alertmanager and crash server
+	@scripts/packages.sh ip ping nft
+	@scripts/stack.sh
+	$(BIN)/python -m pytest tests/stack $(TESTS)
 
 fuzz: $(FUZZ_STAMP) ## Fuzz every parser; FUZZ_SECONDS=600 for each
 	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)

@@ -147,7 +147,7 @@ NODE_ALERTS: Final = (
         "A peer is armed for, or runs in, `auth-plaintext`: packets are authenticated and readable. Only both operators"
         " together can bring this about. Or handshakes are refused because a self-test failed.",
         "`pqvpn status` names the peer and its end date.",
-        "`allow_degraded` and `degraded_until` for one peer on both sides, then arm both: `pqvpn degrade PEER`.", told=True,
+        "`allow_degraded` and `degraded_until` for one peer on both sides, then arm both: `pqvpn peer degrade NAME`.", told=True,
     ),
     Alert(
         "BreakerOpen", "warning", (Reason.BREAKER_OPEN,),

@@ -38,8 +38,16 @@ SHORT: Final[Mapping[str, Mapping[str, Any]]] = {
 class Site:
     """`alpha` calls `beta`; both send to the stack's collector. A context manager around lab and doors."""
 
-    def __init__(self, stack: Stack, settings: Mapping[str, Mapping[str, Any]] = SHORT) -> None:
+    def __init__(
+        self,
+        stack: Stack,
+        settings: Mapping[str, Mapping[str, Any]] = SHORT,
+        outer: tuple[str, str] = OUTER,
+        inner: tuple[str, str] = INNER,
+    ) -> None:
         self.stack = stack
+        self.outer = outer
+        self._inner = inner
         self._settings = settings
         self.lab = Lab()
 
@@ -61,13 +69,13 @@ class Site:
 
     def _build(self) -> None:
         ends = self.lab.namespace("alpha"), self.lab.namespace("beta")
-        self.link = self.lab.link(*ends, [f"{OUTER[0]}/24"], [f"{OUTER[1]}/24"])
+        self.link = self.lab.link(*ends, [f"{self.outer[0]}/24"], [f"{self.outer[1]}/24"])
         self.doors = [Door(end, OTLP_INSIDE, self.stack.ports["otlp_http"]) for end in ends]
         self.alpha, self.beta = (
-            make_node(self.lab, end, name, [f"{INNER[i]}/24"], settings=self._settings)
+            make_node(self.lab, end, name, [f"{self._inner[i]}/24"], settings=self._settings)
             for i, (end, name) in enumerate(zip(ends, ("alpha", "beta"), strict=True))
         )
-        introduce(self.alpha, self.beta, None, OUTER[1])
+        introduce(self.alpha, self.beta, None, self.outer[1])
         for node in (self.alpha, self.beta):
             node.set({"telemetry": self.endpoint(node)})
 
@@ -96,7 +104,7 @@ class Site:
 
     def poke(self) -> None:
         """Have alpha send something to beta."""
-        self.alpha.poke(ipaddress.ip_address(INNER[1]))
+        self.alpha.poke(ipaddress.ip_address(self.beta.address))
 
     def reconnect(self) -> dict[str, Any]:
         """A new session, by an operator's command; alpha's status of beta when it is in use."""

@@ -72,9 +72,9 @@ class Server:
     def __init__(self, name: str, command: list[str], folder: Path, env: Mapping[str, str], ready: str) -> None:
         self.name = name
         self.log = folder / f"{name}.log"
-        self._command = command
+        self.command = command
         self._folder = folder
-        self._env = {"PATH": os.environ["PATH"], "HOME": str(folder), **env}
+        self.environment = {"PATH": os.environ["PATH"], "HOME": str(folder), **env}
         self._ready = ready
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -82,7 +82,7 @@ class Server:
         """Start, and wait until it answers. Raises RuntimeError with the log's end when it ends instead."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                self._command, cwd=self._folder, env=self._env, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                self.command, cwd=self._folder, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         wait_for(f"{self.name} to answer", self._answers, _READY)
 
@@ -221,7 +221,8 @@ class Stack:
         parts += (["tls"] if self.options.secure else []) + (["logs"] if self.options.logs else [])
         env = {
             "PQVPN_OTLP_GRPC": self._at("otlp_grpc"), "PQVPN_OTLP_HTTP": self._at("otlp_http"),
-            "PQVPN_METRICS_NODES": self._at("nodes"), "PQVPN_METRICS_EVENTS": self._at("events"), "PQVPN_OWN_PORT": str(own["own"]), "PQVPN_HEALTH": self._at("health"),
+            "PQVPN_METRICS_NODES": self._at("nodes"), "PQVPN_METRICS_EVENTS": self._at("events"),
+            "PQVPN_OWN_PORT": str(own["own"]), "PQVPN_HEALTH": self._at("health"),
             "PQVPN_JAEGER": self._at("jaeger_otlp"), "PQVPN_QUEUES": str(self.queues), "PQVPN_LOGS": self.options.logs,
             "PQVPN_QUEUE_SIZE": str(self.options.queue_size), "PQVPN_NODE_EXPIRES": self.options.node_expires,
             "PQVPN_RETRY_MOST": self.options.retry_most, "PQVPN_TOKENS": str(self.folder / "secrets" / "tokens"),

@@ -1,6 +1,7 @@
 """An attempt to connect, read back from Jaeger: one trace across both nodes, whose parts add up and say what went wrong."""
 
 import base64
+import itertools
 import secrets
 from typing import Any
 
@@ -76,7 +77,7 @@ def test_durations_add_up(scene: Scene) -> None:
     steps = sorted((s for s in spans if s.get("parentSpanId") == root["spanId"] and s["name"] in STEPS), key=times)
     begins, ends = times(root)
     assert times(steps[-1])[1] == ends
-    for before, after in zip(steps, steps[1:], strict=False):
+    for before, after in itertools.pairwise(steps):
         assert abs(times(after)[0] - times(before)[1]) < _MILLISECOND
     covered = sum(end - begin for begin, end in map(times, steps))
     assert covered <= ends - begins
