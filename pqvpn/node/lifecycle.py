@@ -46,7 +46,7 @@ _GOODBYE = 0.4
 """Seconds that control and lanes have to end by themselves; all of a shutdown stays under one second."""
 _OBSERVED_AFTER = 1.0
 """Seconds for which the observer lets the tunnel come up first; what happens meanwhile waits in the kernel."""
-_END = 0.9
+_END = 0.7
 """Seconds after which what is left of a shutdown, the observer, is killed."""
 
 

@@ -52,6 +52,8 @@ def _observe(start: "ObserverStart", link: socket.socket) -> int:
 
     async def serve() -> None:
         await ObserverProcess(start, link, redactor).run()
+        sys.stderr.flush()
+        os._exit(os.EX_OK)  # everything is written; answers that are under way and idle threads are not waited for
 
     try:
         asyncio.run(serve())
