@@ -21,7 +21,7 @@ from pqvpn.protocol.views import PeerState, PeerView
 from pqvpn.reasons import Reason
 from pqvpn.wire.address import Address
 
-PAGE = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text().partition("`status` result:")[2]
 HERE = Address.parse("192.0.2.1:7")
 START = ControlStart(
     "alpha", b"P" * 32, b"s" * 32, None, b"b" * 8, (), Timers(), 2, 1432, "pqvpn0", ("10.7.0.1/24",), 51820, "info", False,
