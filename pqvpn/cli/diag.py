@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pqvpn.diag.inquiry import Inquiry
     from pqvpn.diag.opened import Opened
     from pqvpn.diag.report import Line
+    from pqvpn.telemetry.store import SpanRecord
 
 PROBLEMS = 1
 _NARROWEST, _WIDEST = 60, 160
@@ -97,12 +98,20 @@ def peer(
     _say_age(asked)
 
 
-@app.command(epilog=options.examples("pqvpn diag trace 4f2a", "pqvpn diag trace last", "pqvpn diag trace last --json"))
+@app.command(
+    epilog=options.examples(
+        "pqvpn diag trace 4f2a", "pqvpn diag trace last --json", "pqvpn diag trace last --with pqvpn-beta.tar.gz"
+    )
+)
 def trace(
     context: typer.Context,
     trace_id: Annotated[
         str, typer.Argument(metavar="ID", help='The ID, or how it begins; "last": of the newest attempt.')
     ],
+    other: Annotated[
+        list[Path] | None,
+        typer.Option("--with", metavar="BUNDLE", help="Add what a bundle of the other end has of it."),
+    ] = None,
     config: options.Config = None,
     json: options.Json = False,
 ) -> None:
@@ -111,10 +120,17 @@ def trace(
 
     asked = inquiry(context, config)
     spans = asked.last_attempt() if trace_id == "last" else asked.trace(trace_id)
+    spans = traces.joined(spans, [_spans_of(place, spans[0].trace_id) for place in other or ()])
     if json:
         output.print_json(report.headed("trace", traces.document(spans)))
     else:
         show(traces.lines(spans, asked.known.now, width()))
+
+
+def _spans_of(place: Path, trace_id: str) -> "list[SpanRecord]":
+    from pqvpn.diag.opened import Opened
+
+    return Opened(place).records.spans(trace_id=trace_id)
 
 
 @app.command(epilog=options.examples("pqvpn diag session 0c61", "pqvpn diag session 0c61 --json"))

@@ -7,6 +7,7 @@ store for what happened. Every source that gave nothing leaves a note. Knows no 
 import json
 import socket
 import time
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
@@ -78,10 +79,12 @@ def gather(places: Places, records: Records, ask: Ask, running: Callable[[Path],
         health=live.health or items_of(left.get("health")),
         interface=mapping(left.get("interface")) if _current(left, at) else {},
         export=mapping(left.get("export")) if _current(left, at) else {},
+        written=_written(left),
         stopped=str(left.get("stopped") or ""),
         events=events,
         rising=_rising(records, status if live.answers else {}, at, notes),
         clock_synchronised=_synchronised(),
+        configured_name=_configured_name(places),
         configuration_errors=_configuration_errors(places) if live.running is False else (),
         notes=tuple(notes),
     )
@@ -191,6 +194,15 @@ def drop_of(point: MetricRecord) -> str:
 
 def _note_damage(records: Records, notes: list[str]) -> None:
     notes.extend(note for note in tuple(records.notes)[:8] if note not in notes)
+
+
+def _configured_name(places: Places) -> str:
+    """What the node is called in its file, as far as that can be read."""
+    try:
+        text = places.configuration.read_text(encoding="utf-8") if places.configuration else ""
+        return str(mapping(tomllib.loads(text).get("node")).get("name") or "")[:64]
+    except (OSError, ValueError, RecursionError):
+        return ""
 
 
 def _configuration_errors(places: Places) -> tuple[str, ...]:

@@ -64,8 +64,9 @@ class Inquiry:
 
     def last_attempt(self) -> list[SpanRecord]:
         """The spans of the newest attempt to connect. Raises PqvpnError when none is recorded."""
-        roots = [span for span in self.records.spans(limit=SPANS_MOST) if span.name in (names.CONNECT, names.REKEY)]
-        newest = max(roots, key=lambda span: (span.name == names.CONNECT, span.start_ns), default=None)
+        order = (names.REKEY, names.ACCEPT, names.CONNECT)
+        roots = [span for span in self.records.spans(limit=SPANS_MOST) if span.name in order]
+        newest = max(roots, key=lambda span: (order.index(span.name), span.start_ns), default=None)
         if newest is None:
             raise PqvpnError(Reason.USAGE, "no attempt to connect is recorded as a trace")
         return self.records.spans(trace_id=newest.trace_id, limit=SPANS_MOST)

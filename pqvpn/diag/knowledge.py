@@ -115,8 +115,9 @@ class Knowledge:
 
     `source`: "live", "recorded" (by a node that runs no more, or hangs), "none"; `bundle`: the file it all stands in,
     when it is of another machine or time. `running`: a process holds the node's lock; None where that cannot be told.
-    `stopped`: why it ended, when it did so on purpose. `answers`: the control process answered. `rising`: packets
-    discarded by reason in the last minutes. `clock_synchronised` None: the kernel was not asked.
+    `answers`: the control process answered. `written`: when the observer last wrote its state, 0.0 unknown. `stopped`:
+    why the node ended, when it did so on purpose. `rising`: packets discarded by reason in the last minutes.
+    `clock_synchronised` None: the kernel was not asked. `configured_name` is the node's in its file,
     `configuration_errors`: why a node that does not run could not start, if that was tried.
     """
 
@@ -129,10 +130,12 @@ class Knowledge:
     health: tuple[Mapping[str, Any], ...] = ()
     interface: Mapping[str, Any] = field(default_factory=dict)
     export: Mapping[str, Any] = field(default_factory=dict)
+    written: float = 0.0
     stopped: str = ""
     events: tuple[Event, ...] = ()
     rising: Mapping[str, float] = field(default_factory=dict)
     clock_synchronised: bool | None = None
+    configured_name: str = ""
     configuration_errors: tuple[str, ...] = ()
     bundle: str = ""
     notes: tuple[str, ...] = ()
@@ -155,7 +158,7 @@ class Knowledge:
     @property
     def name(self) -> str:
         """What the node calls itself."""
-        return str(self.node.get("name") or "this node")
+        return str(self.node.get("name") or self.configured_name or "this node")
 
     @property
     def interface_name(self) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pqvpn.diag import words
 from pqvpn.diag.knowledge import Knowledge, mapping, mappings, texts
-from pqvpn.diag.records import Event, named
+from pqvpn.diag.records import Event, as_number, named
 from pqvpn.diag.verdicts import Finding, Severity
 from pqvpn.reasons import Reason
 
@@ -16,6 +16,7 @@ _RESTARTS_WITHIN = 600.0
 _OFTEN = 3
 _JUMP_KNOWN_FOR = 3600.0
 _RISING_LEAST = 5.0
+_SETTLED = 10.0
 _HARMLESS = ("telemetry.", "host.")  # the tunnel goes on without them
 _DISK = ("telemetry.disk_full", "host.disk_low", "telemetry.spool_unwritable", "host.state_unwritable")
 
@@ -193,6 +194,21 @@ def _items(known: Knowledge, wanted: Any) -> Iterator[Finding]:
         harms = item.get("state") == "failing" and not reason.code.startswith(_HARMLESS)
         severity = Severity.PROBLEM if harms else Severity.WARNING
         yield Finding(_item_evidence(item), _item_since(item), severity=severity, reason=reason)
+
+
+def observer(known: Knowledge) -> Iterator[Finding]:
+    """The node answers and its observer does not: what it would say of health and of the interface is missing."""
+    parts = {str(each.get("component")) for each in mappings(known.status.get("processes"))}
+    if (
+        known.answers
+        and "observer" in parts
+        and not known.health
+        and as_number(known.node.get("uptime_seconds")) > _SETTLED
+    ):
+        seen = (
+            f"its last word is of {words.ago(known.now - known.written)}" if known.written else "it never said anything"
+        )
+        yield Finding((f"{seen}; the interface, the disk and the processes were not checked",), known.written or None)
 
 
 def no_route(known: Knowledge) -> Iterator[Finding]:

@@ -31,6 +31,7 @@ RULES: tuple[Rule, ...] = (
     Rule(Reason.TUN_DOWN, PROBLEM, node.tun_down, explains=INTERFACE),
     Rule(Reason.CHILD_RESTARTING, PROBLEM, node.child_restarting, explains=frozenset({Reason.CHILD_DIED})),
     Rule(Reason.CONFIG_VALUE, WARNING, node.config_refused),
+    Rule(Reason.OBSERVER_UNREACHABLE, WARNING, node.observer),
     Rule(Reason.DISK_FULL, WARNING, node.disk, explains=RECORDS),
     Rule(Reason.COLLECTOR_UNREACHABLE, WARNING, node.collector),
     Rule(Reason.ALLOWED_IPS, WARNING, node.no_route),

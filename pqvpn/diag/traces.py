@@ -52,11 +52,20 @@ def tree(spans: Sequence[SpanRecord]) -> list[Node]:
     for span in by_id.values():
         parent = span.parent_id if span.parent_id in by_id and span.parent_id != span.span_id else ""
         children.setdefault(parent, []).append(span)
-    home = _side(min(by_id.values(), key=lambda s: s.start_ns)) if by_id else ""
+    home = _side(next((s for s in spans if not s.parent_id), spans[0])) if by_id else ""
     seen: set[str] = set()
     found = list(_walk(children, "", (), seen, home))
     loops = [span for span in by_id.values() if span.span_id not in seen]
     return found + [Node(span, 0, (), "") for span in loops]
+
+
+def joined(own: Sequence[SpanRecord], others: Sequence[Sequence[SpanRecord]]) -> list[SpanRecord]:
+    """The spans of all ends, each once; our own come first and say who `we` are."""
+    found = {span.span_id: span for span in own}
+    for spans in others:
+        for span in spans:
+            found.setdefault(span.span_id, span)
+    return list(found.values())
 
 
 def _walk(

@@ -208,8 +208,9 @@ def test_keys_expire() -> None:
         bring_up(alpha, beta)
         with _wanting(alpha):
             drop(beta, "udp dport 51820")
-            expired = first(alpha, "crypto.keys_expired", "beta")
-        assert "session" in evidence(expired)
+            wait_for(
+                "evidence", lambda: "the keys of session" in evidence(first(alpha, "crypto.keys_expired", "beta")), 20
+            )
 
 
 def test_an_idle_peer_is_no_fault() -> None:

@@ -3,6 +3,7 @@
 alpha 10.0.0.1 --veth0-- 10.0.0.2 beta     inside 10.7.0.0/24
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -87,8 +88,24 @@ def test_control_hangs(pair: tuple[Node, Node]) -> None:
         assert [each["name"] for each in told["peers"]] == ["beta"]
         assert alpha.cli("diag", "peer", "beta").stdout.startswith("beta: ")
     finally:
-        os.kill(pid, signal.SIGCONT)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
     wait_for("it to be well again", lambda: diagnose(alpha)["healthy"], 60)
+
+
+def test_the_observer_hangs(pair: tuple[Node, Node]) -> None:
+    """What it would say is missing; the node itself is asked, and says that it is well."""
+    alpha, beta = pair
+    bring_up(alpha, beta)
+    healthy(alpha)
+    pid = alpha.kill("observer", signal.SIGSTOP)
+    try:
+        silent = first(alpha, "cli.observer_unreachable")
+        assert "were not checked" in evidence(silent)
+        assert diagnose(alpha)["peers"][0]["state"] == "up"
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
 
 
 def test_a_node_that_was_stopped_and_one_that_was_killed(pair: tuple[Node, Node]) -> None:
@@ -177,6 +194,6 @@ def test_nothing_runs_and_nothing_was_ever_recorded(pair: tuple[Node, Node]) -> 
     alpha, _ = pair
     done = alpha.cli("diag", check=False)
     assert done.returncode == 1
-    assert done.stdout.startswith("PROBLEM  this node: does not run\n")
+    assert done.stdout.startswith("PROBLEM  alpha: does not run\n")
     start(alpha)
     assert diagnose(alpha)["knowledge"]["source"] == "live"

@@ -183,6 +183,14 @@ CASES: dict[str, tuple[Reason, Knowledge, str]] = {
         knowledge(health=(item("telemetry.collector", Reason.COLLECTOR_UNREACHABLE, "warning"),)),
         "it says",
     ),
+    "observer silent": (
+        Reason.OBSERVER_UNREACHABLE,
+        knowledge(
+            written=NOW - 90,
+            status={"node": {"uptime_seconds": 7200}, "processes": [{"component": "observer"}], "peers": [peer()]},
+        ),
+        "its last word is of 1 m 30 s ago",
+    ),
     "another health item": (
         Reason.DESCRIPTORS,
         knowledge(health=(item("host.descriptors", Reason.DESCRIPTORS),)),
