@@ -9,7 +9,7 @@ import ipaddress
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from pqvpn.crypto.secret import Secret
 from pqvpn.dataplane import commands, events
@@ -26,18 +26,18 @@ EventHook = Callable[[int, events.Event], None]
 
 @dataclass(slots=True)
 class Entry:
-    """One session as installed. Without keys it was taken over from the lanes after control's restart."""
+    """One session as installed. `receive`, `send`: key || iv of each lane that has its own; after control's restart
+    they are what the lanes told."""
 
     session: Session
     peer: int
-    receive: tuple[Secret, ...] = ()
-    send: tuple[Secret, ...] = ()
+    receive: dict[int, Secret] = field(default_factory=dict)
+    send: dict[int, Secret] = field(default_factory=dict)
     budget: int | None = None
 
-    @property
-    def has_keys(self) -> bool:
-        """Whether a replaced lane can be given this session."""
-        return bool(self.send)
+    def serves(self, lane: int) -> bool:
+        """Whether a replaced lane can be given this session: its keys are known, or it needs none."""
+        return lane >= self.session.lanes or (lane in self.receive and lane in self.send)
 
 
 class _Link:
@@ -163,9 +163,13 @@ class Lanes:
             if session is None or self._numbers.get(one.peer_id) != one.peer:
                 self._links[lane].send(commands.EraseSession(one.slot))
                 continue
-            if one.slot in self._book:
+            known = self._book.get(one.slot)
+            if known is not None:
+                if known.session.session_id == session.session_id:
+                    _learn_keys(known, lane, one)
                 continue
             self._book[one.slot] = Entry(session, one.peer)
+            _learn_keys(self._book[one.slot], lane, one)
             if one.selected:
                 self._selected[one.peer] = one.slot
             found.append(session)
@@ -175,7 +179,8 @@ class Lanes:
 
     def install(self, effect: effects.Install) -> None:
         """Give a session to every lane."""
-        entry = Entry(effect.session, self._number(effect.session.peer_id), effect.receive, effect.send)
+        receive, send = dict(enumerate(effect.receive)), dict(enumerate(effect.send))
+        entry = Entry(effect.session, self._number(effect.session.peer_id), receive, send)
         self._book[effect.session.slot] = entry
         for lane, link in self._links.items():
             link.send(self._install_command(entry, lane, resume=False))
@@ -233,10 +238,10 @@ class Lanes:
         self._tell(commands.Report())
 
     def replace(self, lane: int, end: socket.socket) -> list[Entry]:
-        """Speak to a lane's successor from now on; returns the sessions that it cannot be given (no keys here)."""
+        """Speak to a lane's successor from now on; returns the sessions that it cannot be given (its keys are not here)."""
         self._links[lane].close()
         self._links[lane] = _Link(lane, end, self._message)
-        return [e for e in self._book.values() if not e.has_keys and lane < e.session.lanes]
+        return [e for e in self._book.values() if not e.serves(lane)]
 
     def bring_up_to_date(self, lane: int) -> None:
         """Tell one lane everything that it must hold."""
@@ -246,7 +251,7 @@ class Lanes:
         for peer, mtu in self._path_mtu.items():
             link.send(commands.SetPathMtu(peer, mtu))
         for entry in self._book.values():
-            if entry.has_keys:
+            if entry.serves(lane):
                 link.send(self._install_command(entry, lane, resume=True))
         for peer, slot in self._selected.items():
             link.send(commands.SelectSession(peer, slot))
@@ -318,6 +323,11 @@ def _decoded(message: bytes) -> events.Event | None:
         return events.decode(message)
     except ValueError:  # only a lane gone wrong sends such; its death is the supervisor's affair
         return None
+
+
+def _learn_keys(entry: Entry, lane: int, held: events.Held) -> None:
+    if held.receive and held.send and lane < entry.session.lanes:
+        entry.receive[lane], entry.send[lane] = Secret(held.receive), Secret(held.send)
 
 
 def _prefixes(networks: Iterable[str]) -> tuple[commands.Prefix, ...]:

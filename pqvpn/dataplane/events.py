@@ -81,7 +81,7 @@ class StrayDatagram(_Event, frozen=True):
 
 
 class Held(msgspec.Struct, frozen=True, array_like=True):
-    """One session that a lane holds; no keys."""
+    """One session that a lane holds, with this lane's keys: a control that was restarted knows nothing else of them."""
 
     slot: int
     peer: int
@@ -98,6 +98,12 @@ class Held(msgspec.Struct, frozen=True, array_like=True):
     peer_id: bytes
     initiator: bool
     selected: bool  # packets for the peer leave on it
+    receive: bytes = b""  # key 32 || iv 12, empty: the lane has none of its own
+    send: bytes = b""
+
+    def __repr__(self) -> str:
+        """Only the slot: it carries keys."""
+        return f"Held({self.slot})"
 
 
 class Holding(_Event, frozen=True):

@@ -63,7 +63,7 @@ class Session:
     __slots__ = (
         "ancillaries", "base", "budget", "carried", "endpoint", "expires_ns", "head", "index_in", "index_out", "install",
         "ipv6",
-        "mtu", "opener", "peer", "replay", "reserved", "rx_bytes", "rx_packets", "sealer", "seen", "send_counter", "slot",
+        "mtu", "opener", "peer", "receive_keys", "replay", "reserved", "rx_bytes", "rx_packets", "sealer", "seen", "send_counter", "send_keys", "slot",
         "source", "stop", "to", "tx_bytes", "tx_packets", "words", "worn", "worn_limit",
     )  # fmt: skip
 
@@ -94,8 +94,10 @@ class Session:
         self.to: SocketAddress | None = None
         if command.endpoint is not None:
             self.move(command.endpoint, command.source, command.budget)
-        # what may be told about the session later, without its keys
+        # what may be told about the session later; its keys to a restarted control only
         self.install = _without_keys(command)
+        self.receive_keys = Secret(command.recv_key + command.recv_iv)
+        self.send_keys = Secret(command.send_key + command.send_iv)
 
     def _resume(self, command: InstallSession) -> None:
         """Start above everything that this lane, or the one it replaces, may have used or seen (never below)."""

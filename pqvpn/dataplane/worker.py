@@ -195,6 +195,7 @@ class Worker:
                 Held(
                     i.slot, i.peer, i.index_in, i.index_out, i.lanes, i.aead, i.policy, i.mtu, session.endpoint,
                     session.source, i.expires_at, i.session_id, i.peer_id, i.initiator, id(session) in selected,
+                    session.receive_keys.expose(), session.send_keys.expose(),
                 )
             )  # fmt: skip
         lane.tell(Holding(lane.number, tuple(held)))

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 import pytest
 
 from pqvpn.control.lanes import Lanes
@@ -282,7 +283,7 @@ async def test_adopt_takes_what_lanes_hold_over_without_keys(world: World) -> No
     assert world.told(0) == [commands.EraseSession(6)]  # its peer is not configured any more
     assert lanes.adopt(1, [held(one, 3)]) == []  # known from lane 0
     assert lanes.selected() == (5,)
-    assert not lanes.book[5].has_keys
+    assert not lanes.book[5].serves(1)
     world.told(1)
     lanes.bring_up_to_date(1)
     told = world.told(1)
@@ -292,6 +293,35 @@ async def test_adopt_takes_what_lanes_hold_over_without_keys(world: World) -> No
     assert [e.session.slot for e in lanes.replace(1, near)] == [5]  # cannot be given to a successor
     world.far[1].close()
     world.far[1] = far
+
+
+@scenario
+async def test_keys_that_lanes_told_serve_their_successors(world: World) -> None:
+    one = session()
+    lanes = world.lanes
+    told_keys = [
+        msgspec.structs.replace(held(one, 3), receive=bytes([lane]) * 44, send=bytes([9 - lane]) * 44)
+        for lane in (0, 1)
+    ]
+    lanes.learn_numbers(told_keys)
+    lanes.configure({BETA: ("10.7.0.2/32",)})
+    lanes.adopt(0, [told_keys[0]])
+    near, far = World.pair()
+    assert [e.session.slot for e in lanes.replace(1, near)] == [5]  # lane 1 has not told yet
+    world.far[1].close()
+    world.far[1] = far
+    stranger = msgspec.structs.replace(told_keys[1], session_id=b"x" * 16)
+    lanes.adopt(1, [stranger])
+    assert not lanes.book[5].serves(1)  # keys of another session are not taken for this one's
+    lanes.adopt(1, [told_keys[1]])
+    near, far = World.pair()
+    assert lanes.replace(1, near) == []
+    world.far[1].close()
+    world.far[1] = far
+    lanes.bring_up_to_date(1)
+    (command,) = [c for c in world.told(1) if isinstance(c, commands.InstallSession)]
+    assert (command.recv_key, command.send_iv) == (bytes([1]) * 32, bytes([8]) * 12)
+    assert "\x01" not in repr(told_keys[1])
 
 
 @scenario

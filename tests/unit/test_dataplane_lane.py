@@ -482,13 +482,17 @@ def test_another_session_in_the_slot_starts_from_nothing() -> None:
         assert a.counters.resume_at(0, 0, bytes(16)) == (0, 0)
 
 
-def test_report_holds_no_keys() -> None:
+def test_report_holds_the_keys_for_a_restarted_control_and_shows_none() -> None:
     with rig.pair() as (a, _):
         a.do(commands.Report())
         (event,) = a.events()
         assert event.sessions[0].session_id == rig.SESSION
         assert event.sessions[0].selected
-        assert rig.install(0).send_key not in events.encode(event)
+        installed = rig.install(0)
+        assert event.sessions[0].send == installed.send_key + installed.send_iv
+        assert event.sessions[0].receive == installed.recv_key + installed.recv_iv
+        assert "AAAA" not in repr(event)
+        assert installed.send_key.hex() not in repr(event)
         assert "AAAA" not in repr(rig.install(0))
 
 
