@@ -13,15 +13,16 @@ from dataclasses import dataclass
 
 from lab.capture import Capture
 from lab.namespaces import Lab, LabError
-from lab.nodes import Node, introduce, make_node
+from lab.nodes import ROOT, Node, introduce, make_node
 from lab.obstacles import obstacle
 from lab.traffic import ping, transfer
-from lab.waiting import WaitTimeoutError
+from lab.waiting import WaitTimeoutError, wait_for
 
 OUTER = ("10.0.0.1", "10.0.0.2")
 INNER = ("10.7.0.1", "10.7.0.2")
 MARK_EVERY = 1024
 MIB = 1 << 20
+TRACE = ROOT / ".cache" / "demo-trace.json"
 
 PICTURE = """
      machine "alpha"                                    machine "beta"
@@ -149,6 +150,8 @@ def set_up(story: Story, lab: Lab) -> tuple[Node, Node]:
     alpha = make_node(lab, a, "alpha", [f"{INNER[0]}/24"])
     beta = make_node(lab, b, "beta", [f"{INNER[1]}/24"])
     introduce(alpha, beta, *OUTER)
+    for node, peer in ((alpha, beta), (beta, alpha)):
+        node.set({f"peer.{peer.name}": {"trace": True}})  # each lets the other join its traces
     return alpha, beta
 
 
@@ -164,6 +167,21 @@ def start(story: Story, alpha: Node, beta: Node) -> None:
     story.say(f"The tunnel is up, and its keys are post-quantum: {peer['suite']}.")
 
 
+def show_trace(story: Story, alpha: Node, beta: Node) -> None:
+    """The attempt to connect, drawn from what both ends recorded."""
+    story.step("The attempt to connect, as both ends recorded it (`pqvpn diag trace`, beta's part from its bundle)")
+    bundle = beta.folder / "bundle.tar.gz"
+    asked = ("diag", "trace", "last", "--with", str(bundle))
+    wait_for(
+        "the attempt to be recorded", lambda: alpha.cli("diag", "trace", "last", check=False).returncode == 0, 15.0
+    )
+    beta.cli("diag", "bundle", "--yes", "--output", str(bundle))
+    story.say(alpha.cli(*asked).stdout.rstrip())
+    TRACE.parent.mkdir(parents=True, exist_ok=True)
+    TRACE.write_text(alpha.cli(*asked, "--json").stdout)
+    story.say(f"\nThe same as JSON: {TRACE}")
+
+
 def perform(story: Story, lab: Lab, size: int, pings: int) -> None:
     """The whole demonstration. Raises DemoError, LabError or OSError when something is not as it has to be."""
     secrets = make_secrets(size)
@@ -177,6 +195,7 @@ def perform(story: Story, lab: Lab, size: int, pings: int) -> None:
             send_file(story, beta, alpha, secrets.files[1])
         show_status(story, (alpha, beta))
     judge(story, secrets, outside, inside)
+    show_trace(story, alpha, beta)
     story.step("Both stop")
     story.say("\n".join(f"{node.name} ended cleanly after {node.down():.2f} s" for node in (alpha, beta)))
 
