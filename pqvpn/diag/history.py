@@ -19,6 +19,7 @@ _EVENTS_SHOWN = 15
 _LABEL = 12
 _ENDS = {"handshake.completed": "completed", "handshake.failed": "failed", "handshake.abandoned": "abandoned"}
 _HIDDEN = ("peer", "attempt", "component", "process", "session_id")
+_PATHS = ("path.validated", "path.roamed", "path.mtu")
 _QUIET = ("handshake.sent", "handshake.cookie", "retry.waiting")
 
 
@@ -286,10 +287,16 @@ def document(told: History) -> dict[str, Any]:
         "to": words.rfc3339(told.end),
         "attempts": [_plain(a, "start") for a in told.attempts],
         "sessions": [_plain(s, "start", "end") for s in told.sessions],
+        "paths": [_path(e) for e in named(told.peer.events, *_PATHS) if e.time >= told.begin],
         "states": [{"time": words.rfc3339(time), "state": state} for time, state in told.states],
         "rtt": [[words.rfc3339(time), value] for time, value in told.rtt],
         "loss": [[words.rfc3339(time), value] for time, value in told.loss],
     }
+
+
+def _path(event: Event) -> dict[str, Any]:
+    shown = {name: value for name, value in event.fields.items() if name not in _HIDDEN}
+    return {"time": words.rfc3339(event.time), "event": event.name, "session_id": event.session_id or None, **shown}
 
 
 def _plain(record: Attempt | Session, *moments: str) -> dict[str, Any]:

@@ -141,9 +141,9 @@ class Knowledge:
     notes: tuple[str, ...] = ()
 
     @property
-    def live(self) -> bool:
-        """Whether the node itself answered just now."""
-        return self.source == "live"
+    def empty(self) -> bool:
+        """Whether there is nothing to judge by."""
+        return not (self.status or self.events or self.health)
 
     @property
     def age(self) -> float:

@@ -95,6 +95,13 @@ def _last_words(event: Event) -> str:
     return f"process {event.text('process') or event.component} ended: {what}{where}"
 
 
+def forbidden(known: Knowledge) -> Iterator[Finding]:
+    """Who asks may not ask the node, so that nothing of now is known."""
+    if known.running is None and not known.bundle:
+        remedy = "run it as root, or as the user that runs the node"
+        yield Finding(known.notes[:1], text="this user may not ask the node", remedy=remedy)
+
+
 def not_reporting(known: Knowledge) -> Iterator[Finding]:
     """The node runs, and control does not answer."""
     item = _item(known, "node.control")

@@ -47,7 +47,9 @@ def lines(diagnosis: Diagnosis, *, width: int = words.WIDTH, everything: bool = 
     told: list[Line] = []
     for verdict in faults:
         told += [*verdict_lines(verdict, known, width), Line("")]
-    if not faults:
+    if not faults and known.empty:
+        told += [Line("Nothing is known of this node, so nothing can be said.", "warn")]
+    elif not faults:
         told += [Line(text, "good") for text in words.paragraph(_healthy(diagnosis), width=width, indent=0)]
     for verdict in notes:
         told += _note(verdict, known, width)

@@ -24,6 +24,7 @@ RULES: tuple[Rule, ...] = (
     # -- the node: while it does not run or hangs, peers are only symptoms
     Rule(Reason.NOT_RUNNING, PROBLEM, node.stopped, hides_peers=True),
     Rule(Reason.KILLED, PROBLEM, node.killed, hides_peers=True),
+    Rule(Reason.NO_PERMISSION, PROBLEM, node.forbidden),
     Rule(Reason.NOT_REPORTING, PROBLEM, node.not_reporting, hides_peers=True),
     Rule(Reason.SELF_TEST_FAILED, PROBLEM, node.self_tests, hides_peers=True),
     Rule(Reason.TUN_GONE, PROBLEM, node.tun_gone, explains=INTERFACE),

@@ -94,8 +94,8 @@ class Diagnosis:
 
     @property
     def healthy(self) -> bool:
-        """Whether nothing but notes was found."""
-        return all(verdict.severity is Severity.NOTE for verdict in self.verdicts)
+        """Whether nothing but notes was found, in something."""
+        return not self.knowledge.empty and all(verdict.severity is Severity.NOTE for verdict in self.verdicts)
 
 
 @dataclass(slots=True)

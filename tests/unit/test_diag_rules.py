@@ -183,6 +183,11 @@ CASES: dict[str, tuple[Reason, Knowledge, str]] = {
         knowledge(health=(item("telemetry.collector", Reason.COLLECTOR_UNREACHABLE, "warning"),)),
         "it says",
     ),
+    "not allowed to ask": (
+        Reason.NO_PERMISSION,
+        Knowledge(NOW, NOW, running=None, notes=("the control socket is not open to this user",)),
+        "may not ask the node the control socket is not open",
+    ),
     "observer silent": (
         Reason.OBSERVER_UNREACHABLE,
         knowledge(
@@ -308,6 +313,12 @@ def test_notes_are_no_faults() -> None:
     waiting = knowledge(peers=(peer(state="down", reason=Reason.NO_ENDPOINT, endpoint=None),))
     assert diagnose(waiting).healthy
     assert [v.severity for v in diagnose(waiting).verdicts] == [Severity.NOTE]
+
+
+def test_what_is_not_known_is_not_healthy() -> None:
+    nothing = diagnose(Knowledge(NOW, NOW, bundle="b.tar.gz"))
+    assert nothing.verdicts == ()
+    assert not nothing.healthy
 
 
 def test_a_healthy_node_has_no_verdict() -> None:
