@@ -61,10 +61,10 @@ class Session:
     """One session in this lane. Attributes are public to the lane's own modules and to nobody else."""
 
     __slots__ = (
-        "ancillaries", "base", "budget", "carried", "endpoint", "expires_ns", "head", "index_in", "index_out", "install",
-        "ipv6",
-        "mtu", "opener", "peer", "receive_keys", "replay", "reserved", "rx_bytes", "rx_packets", "sealer", "seen", "send_counter", "send_keys", "slot",
-        "source", "stop", "to", "tx_bytes", "tx_packets", "words", "worn", "worn_limit",
+        "ancillaries", "base", "budget", "carried", "endpoint", "expires_ns", "head", "index_in", "index_out",
+        "install", "ipv6", "mtu", "opener", "peer", "receive_keys", "replay", "reserved", "rx_bytes", "rx_packets",
+        "sealer", "seen", "send_counter", "send_keys", "slot", "source", "stop", "to", "tx_bytes", "tx_packets",
+        "words", "worn", "worn_limit",
     )  # fmt: skip
 
     def __init__(self, command: InstallSession, lane: int, words: memoryview, ipv6: bool) -> None:
