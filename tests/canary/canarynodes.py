@@ -10,7 +10,6 @@ import contextlib
 import ipaddress
 import json
 import secrets
-import signal
 import socket
 import subprocess
 import sys
@@ -241,8 +240,3 @@ def _exchange(client: socket.socket, path: str, headers: str) -> bytes:
     while part := client.recv(65536):
         parts.append(part)
     return b"".join(parts)
-
-
-def crash(node: Node, component: str) -> None:
-    """As by a fault in native code."""
-    node.kill(component, signal.SIGSEGV)

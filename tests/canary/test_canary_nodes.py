@@ -4,19 +4,16 @@ The scenes follow one another on the same two nodes; each ends with a search of 
 """
 
 import base64
-import os
 import secrets
 import signal
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from canaries import Canary
 from canarynodes import HOST, INNER, OUTER, Scene, everything, is_running, key_text
 
 from lab import Lab, wait_for
-from lab.nodes import Node
 from lab.traffic import ping
 
 pytestmark = pytest.mark.netns
@@ -131,30 +128,12 @@ def test_secrets_in_the_wrong_place_of_the_configuration(scene: Scene) -> None:
 @pytest.mark.parametrize("component", ["lane-0", "control", "observer"])
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
 def test_a_process_dies(scene: Scene, component: str, number: int) -> None:
-    before = child_of(scene.alpha, component)
-    os.kill(before, number)
-    wait_for(f"another {component}", lambda: child_of(scene.alpha, component) not in (0, before), 20.0)
+    before = scene.alpha.kill(component, number)
+    wait_for(f"another {component}", lambda: scene.alpha.pids(component) not in ([], [before]), 20.0)
     scene.connected()
     scene.told(scene.alpha, "process.ended")
     settle()
     scene.check()
-
-
-def child_of(node: Node, component: str) -> int:
-    """The pid of a process of the node, 0 when there is none."""
-    (supervisor,) = node.pids("supervisor")
-    module = (
-        "pqvpn.observer" if component == "observer" else f"pqvpn.{'dataplane' if 'lane' in component else component}"
-    )
-    for pid in node.namespace.processes():
-        try:
-            parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-            command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        except OSError:  # it ended meanwhile
-            continue
-        if parent == supervisor and module.encode() in command:
-            return pid
-    return 0
 
 
 def test_what_the_collector_got(scene: Scene) -> None:
