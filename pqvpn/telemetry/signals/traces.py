@@ -112,7 +112,7 @@ class Tracker:
         if former is not None and former != fact.attempt:
             self._open[former].end(envelope.time_ns, "lost", Reason.CHILD_DIED.code)
             self._write(former, self._open[former])
-        if not fact.attempt or fact.attempt in self._open:
+        if not fact.attempt or fact.attempt in self._open or fact.attempt in self._ended:
             return
         attempt = Attempt.ours(envelope, fact.attempt, fact.peer, fact.trigger or "?")
         attempt.take(envelope, fact)
