@@ -1,4 +1,5 @@
-"""Writes docs/reasons.md from `pqvpn.reasons` and docs/telemetry.md from `pqvpn.telemetry.names` and `pqvpn.facts`.
+"""Writes the generated pages: reasons from `pqvpn.reasons`, telemetry from `pqvpn.telemetry.names` and `pqvpn.facts`,
+degradation from `pqvpn.resilience.degradation`.
 
 `python -m pqvpn.cli.docs docs`, or `--check` to only compare. Owns the pages' layout. A test fails when a page in the
 repository is not what this writes.
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from pqvpn.facts import FACTS, Fact
 from pqvpn.reasons import Reason
+from pqvpn.resilience.degradation import NEVER, Mode
 from pqvpn.telemetry import names
 
 _HEAD = """\
@@ -116,7 +118,32 @@ def render_telemetry() -> str:
     return "\n".join(parts)
 
 
-PAGES: dict[str, Callable[[], str]] = {"reasons.md": render, "telemetry.md": render_telemetry}
+_DEGRADATION_HEAD = f"""\
+# Degraded modes
+
+Service degrades before security does. What is never given up: {NEVER}. How each mode is told: by its code, in log, health,
+span and metric. This page is generated from `pqvpn/resilience/degradation.py`; write it anew with `make docs`.
+"""
+
+
+def render_degradation() -> str:
+    """The page of degraded modes."""
+    head = ("mode", "what fails", "what is given up", "what is kept", "code", "how it ends", "where", "proved by")
+    rows = [
+        (
+            f"`{m.value}`", m.fails, m.given_up, m.kept, f"[`{m.reason.code}`](reasons.md#{m.reason.code})", m.ends,
+            f"`pqvpn/{m.where}`", f"`{m.proof}`",
+        )
+        for m in Mode
+    ]  # fmt: skip
+    return "\n".join((_DEGRADATION_HEAD, _table(head, rows)))
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "reasons.md": render,
+    "telemetry.md": render_telemetry,
+    "degradation.md": render_degradation,
+}
 
 
 def main(arguments: Sequence[str]) -> int:
