@@ -9,6 +9,7 @@ import os
 import signal
 import tarfile
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from diagnosed import diagnose, evidence, first, healthy, two_nodes
@@ -42,7 +43,7 @@ def test_an_interface_that_is_off_or_incomplete_and_then_mended(pair: tuple[Node
     alpha.namespace.add_address("pqvpn0", "10.7.0.1/24")
     alpha.namespace.add_route("10.7.0.2/32", interface="pqvpn0")
     alpha.namespace.down("pqvpn0")
-    assert "pqvpn0 is down" in evidence(first(alpha, "tun.down"))
+    wait_for("the other evidence", lambda: "pqvpn0 is down" in evidence(first(alpha, "tun.down")), 30)
 
 
 def test_another_interface_has_our_address(pair: tuple[Node, Node]) -> None:
@@ -74,23 +75,23 @@ def test_control_hangs(pair: tuple[Node, Node]) -> None:
     """Stopped, it answers nobody; what was known before is still told, and how old it is."""
     alpha, beta = pair
     bring_up(alpha, beta)
-    healthy(alpha)
+    wait_for("records", lambda: (alpha.folder / "state" / "last.json").exists() and diagnose(alpha)["healthy"], 30)
     pid = alpha.kill("control", signal.SIGSTOP)
-    try:
-        hangs = first(alpha, "node.not_reporting")
-        assert "did not answer within 1 s" in evidence(hangs)
+
+    def hanging() -> dict[str, Any] | None:
         told = diagnose(alpha)
-        assert (told["knowledge"]["source"], told["knowledge"]["running"], told["knowledge"]["answers"]) == (
-            "recorded",
-            True,
-            False,
-        )
-        assert [each["name"] for each in told["peers"]] == ["beta"]
-        assert alpha.cli("diag", "peer", "beta").stdout.startswith("beta: ")
+        return told if told["verdicts"] and told["verdicts"][0]["code"] == "node.not_reporting" else None
+
+    try:
+        told = wait_for("the verdict, before the watchdog replaces control", hanging, 30)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
-    wait_for("it to be well again", lambda: diagnose(alpha)["healthy"], 60)
+    assert "did not answer within 1 s" in evidence(told["verdicts"][0])
+    known = told["knowledge"]
+    assert (known["source"], known["running"], known["answers"]) == ("recorded", True, False)
+    assert [each["name"] for each in told["peers"]] == ["beta"]
+    wait_for("it to answer again", lambda: diagnose(alpha)["knowledge"]["answers"], 30)
 
 
 def test_the_observer_hangs(pair: tuple[Node, Node]) -> None:
