@@ -108,12 +108,12 @@ class Tracker:
     # -- attempts ----------------------------------------------------------------------------------------------------
 
     def _started(self, envelope: Envelope, fact: HandshakeStarted) -> None:
+        if not fact.attempt or fact.attempt in self._open or fact.attempt in self._ended:
+            return
         former = self._of_peer.get(fact.peer)
         if former is not None and former != fact.attempt:
             self._open[former].end(envelope.time_ns, "lost", Reason.CHILD_DIED.code)
             self._write(former, self._open[former])
-        if not fact.attempt or fact.attempt in self._open or fact.attempt in self._ended:
-            return
         attempt = Attempt.ours(envelope, fact.attempt, fact.peer, fact.trigger or "?")
         attempt.take(envelope, fact)
         self._with_history(attempt)
