@@ -72,7 +72,7 @@ class Collector:
     def __init__(self, inquiry: Inquiry, places: Places, redactor: Redactor) -> None:
         self._inquiry = inquiry
         self._places = places
-        self._redactor = Redactor(redactor.policy, ALLOWED | set(_OWN.split()) | _config_fields())
+        self._redactor = Redactor(redactor.policy, ALLOWED | set(_OWN.split()) | _own_fields() | _config_fields())
 
     def collect(self) -> list[Entry]:
         """All files, the summary first."""
@@ -112,13 +112,8 @@ class Collector:
         return "\n".join(self._redactor.text(line) for text in told for line in text.split("\n")) + "\n"
 
     def _knowledge(self, known: Knowledge) -> dict[str, Any]:
-        plain = {each.name: getattr(known, each.name) for each in fields(known) if each.name not in ("events", "notes")}
-        for name in ("status", "interface", "export"):
-            plain[name] = self._redactor.fields(plain[name])
-        plain["health"] = [self._redactor.fields(item) for item in known.health]
-        plain["configuration_errors"] = [self._redactor.text(each) for each in known.configuration_errors]
-        plain["notes"] = [self._redactor.text(note) for note in known.notes]
-        return plain
+        told = {each.name: getattr(known, each.name) for each in fields(known) if each.name != "events"}
+        return self._redactor.fields(told)
 
     def _configuration(self) -> dict[str, Any]:
         """The file's settings as they stand there; names that are no setting lose their values."""
@@ -193,6 +188,10 @@ class Collector:
 
     def _json(self, name: str, value: Any) -> Entry:
         return Entry(name, (json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n").encode())
+
+
+def _own_fields() -> frozenset[str]:
+    return frozenset(each.name for each in fields(Knowledge))
 
 
 def _config_fields() -> frozenset[str]:

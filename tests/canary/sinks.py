@@ -16,6 +16,11 @@ from typing import Any, cast
 
 from canaries import contents
 
+from pqvpn.diag import bundle as bundles
+from pqvpn.diag import gather
+from pqvpn.diag.gather import Places
+from pqvpn.diag.inquiry import Inquiry
+from pqvpn.errors import PqvpnError
 from pqvpn.facts import FACTS, Crashed, Fact
 from pqvpn.observer.http import Application
 from pqvpn.observer.knowledge import Knowledge
@@ -31,6 +36,7 @@ from pqvpn.telemetry.logfiles.levels import Levels
 from pqvpn.telemetry.redaction import Policy, Redactor
 from pqvpn.telemetry.signals import Settings, Signals
 from pqvpn.telemetry.spool import Kind, Spool
+from pqvpn.telemetry.store import Store
 
 Told = list[tuple[Envelope, Fact]]
 Sink = Callable[[Redactor, list[str], Path], dict[str, bytes]]
@@ -55,7 +61,7 @@ class Unredacted:
         return value
 
     def body(self, value: Any) -> Any:
-        return value
+        return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
 
 
 def unredacted() -> Redactor:
@@ -255,6 +261,30 @@ def crash_reports(redactor: Redactor, texts: list[str], _: Path) -> dict[str, by
     return {f"crash report {number}": envelope_ for number, envelope_ in enumerate(kept)}
 
 
+def bundle(redactor: Redactor, texts: list[str], folder: Path) -> dict[str, bytes]:
+    """`pqvpn diag bundle` of a node whose store was written by one that forgot to redact."""
+    careless = unredacted()
+    spool(careless, texts, folder)
+    log_files(careless, texts, folder)
+    found = {}
+    store = Store(folder)
+    for number, text in enumerate(texts):
+        knowledge, findings = _known(careless, text)
+        last.write(folder, knowledge.last(findings, 1.0, time.time_ns()))
+        places = Places(None, folder)
+        if number % 20 == 0:
+            inquiry = Inquiry(store, lambda at=places: gather.gather(at, store, _nobody, lambda _: None))  # type: ignore[misc]
+            collector = bundles.Collector(inquiry, places, redactor)
+            if isinstance(redactor, Unredacted):
+                collector._redactor = redactor
+            found |= {f"bundle {number} {entry.name}": entry.content for entry in collector.collect()}
+    return found
+
+
+def _nobody(*_: Any, **__: Any) -> dict[str, Any]:
+    raise PqvpnError(Reason.NOT_RUNNING)
+
+
 SINKS: dict[str, Sink] = {
     "standard error": standard_error,
     "log files": log_files,
@@ -263,4 +293,5 @@ SINKS: dict[str, Sink] = {
     "last state": last_state,
     "health": health,
     "crash reports": crash_reports,
+    "bundle": bundle,
 }
