@@ -115,9 +115,9 @@ class Knowledge:
 
     `source`: "live", "recorded" (by a node that runs no more, or hangs), "none"; `bundle`: the file it all stands in,
     when it is of another machine or time. `running`: a process holds the node's lock; None where that cannot be told.
-    `answers`: the control process answered. `written`: when the observer last wrote its state, 0.0 unknown. `stopped`:
-    why the node ended, when it did so on purpose. `rising`: packets discarded by reason in the last minutes.
-    `clock_synchronised` None: the kernel was not asked. `configured_name` is the node's in its file,
+    `answers`: the control process answered, `observed`: the observer did. `written`: when the observer last wrote its
+    state, 0.0 unknown. `stopped`: why the node ended, when it did so on purpose. `rising`: packets discarded by reason
+    in the last minutes. `clock_synchronised` None: the kernel was not asked. `configured_name` is the node's in its file,
     `configuration_errors`: why a node that does not run could not start, if that was tried.
     """
 
@@ -130,6 +130,7 @@ class Knowledge:
     health: tuple[Mapping[str, Any], ...] = ()
     interface: Mapping[str, Any] = field(default_factory=dict)
     export: Mapping[str, Any] = field(default_factory=dict)
+    observed: bool = False
     written: float = 0.0
     stopped: str = ""
     events: tuple[Event, ...] = ()

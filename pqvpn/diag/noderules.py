@@ -206,12 +206,8 @@ def _items(known: Knowledge, wanted: Any) -> Iterator[Finding]:
 def observer(known: Knowledge) -> Iterator[Finding]:
     """The node answers and its observer does not: what it would say of health and of the interface is missing."""
     parts = {str(each.get("component")) for each in mappings(known.status.get("processes"))}
-    if (
-        known.answers
-        and "observer" in parts
-        and not known.health
-        and as_number(known.node.get("uptime_seconds")) > _SETTLED
-    ):
+    settled = as_number(known.node.get("uptime_seconds")) > _SETTLED
+    if known.answers and not known.observed and "observer" in parts and settled:
         seen = (
             f"its last word is of {words.ago(known.now - known.written)}" if known.written else "it never said anything"
         )

@@ -71,6 +71,7 @@ class Opened:
             health=tuple(mappings(told.get("health"))),
             interface=mapping(told.get("interface")),
             export=mapping(told.get("export")),
+            observed=told.get("observed") is True,
             written=as_number(told.get("written")),
             stopped=str(told.get("stopped") or "")[:40],
             events=events_of(logs),
