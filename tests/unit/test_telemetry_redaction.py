@@ -84,6 +84,8 @@ def test_a_key_in_any_spelling_is_left_out_and_the_sentence_stays(spelling: str,
         ("dsn https://0123456789abcdef@o1.example.org/7", "dsn https://<redacted>@host-f0/7"),
         ("https://example.org/a?sig=1&b=2 z", f"https://host-f0/a?{REDACTED} z"),
         ("eyJhbGciOiJIUzI1NiJ9.e30.abc z", f"{REDACTED} z"),
+        ("got b'hunter2' and B\"it's\" z", f"got {REDACTED} and {REDACTED} z"),
+        ("rNdOmLeTtErSoNlYwItHoUtAnYdIgItXqZwVkJpBgF z", f"{REDACTED} z"),
         ("key=Zm9vYmFyYmF6cXV4 z", f"key={REDACTED} z"),
     ],
 )
@@ -231,6 +233,10 @@ def test_structures_without_end_are_cut() -> None:
     loop: list[Any] = []
     loop.append(loop)
     assert REDACTED in repr(REDACTOR.value("detail", loop))
+    deep: list[Any] = []
+    for _ in range(100):
+        deep = [deep]
+    assert REDACTED in repr(REDACTOR.value("detail", deep))
     assert len(REDACTOR.value("detail", ["a"] * 10**5)) < 10**4
     assert len(REDACTOR.text("a " * 10**6)) <= LIMIT
 

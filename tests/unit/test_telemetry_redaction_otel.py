@@ -80,7 +80,7 @@ def fail(span: Span) -> None:
         span.record_exception(error)
 
 
-CONTEXT = SpanContext(5, 6, True, trace_state=TraceState([("a", LEAK)]))
+CONTEXT = SpanContext(5, 6, True, trace_state=TraceState([("a", SECRET.hex())]))
 PLACES: dict[str, Callable[[], ReadableSpan]] = {
     "resource attribute": lambda: Both(Resource({"service.name": LEAK})).span(lambda s: None),
     "resource schema": lambda: Both(Resource({}, f"https://example.org/{LEAK}")).span(lambda s: None),
@@ -111,6 +111,7 @@ def test_every_place_of_a_span(place: str) -> None:
 
 def test_trace_state_goes() -> None:
     made = OtelRedactor(REDACTOR).span(ReadableSpan("x", CONTEXT, CONTEXT, CLEAN, links=[Link(CONTEXT)]))
+    assert len(CONTEXT.trace_state) == 1
     contexts = [made.context, made.parent, made.links[0].context]
     assert [(c.trace_id, c.span_id, c.is_remote, len(c.trace_state)) for c in contexts if c] == [(5, 6, True, 0)] * 3
 
