@@ -94,7 +94,9 @@ def dns(known: Knowledge, peer: Peer) -> Iterator[Finding]:
         return
     kept = found.number("kept")
     stays = f"; {words.plural(int(kept), 'earlier address')} in use" if kept else ""
-    seen = f"{found.text('detail') or 'the look-up failed'} (last told {_when(known, found.time)}{stays})"
+    host = found.text("host")
+    what = f"{host + ': ' if host else ''}{found.text('detail') or 'the look-up failed'}"
+    seen = f"{what} (last told {_when(known, found.time)}{stays})"
     connected = peer.up or (kept > 0 and peer.state == "up")
     since = found.time if connected else (peer.down_since or found.time)
     evidence = (seen,) if connected else (seen, *_context(known, peer))

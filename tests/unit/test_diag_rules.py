@@ -71,10 +71,16 @@ CASES: dict[str, tuple[Reason, Knowledge, str]] = {
     "dns": (
         Reason.DNS_FAILED,
         knowledge(
-            event(60, "resolver.failed", reason="network.dns_failed", detail="beta.example: Name or service not known"),
+            event(
+                60,
+                "resolver.failed",
+                reason="network.dns_failed",
+                host="beta.example",
+                detail="Name or service not known",
+            ),
             peers=(peer(state="down", reason=Reason.NO_ENDPOINT, endpoint=None, last_received_seconds=None),),
         ),
-        "Name or service not known",
+        "beta.example: Name or service not known",
     ),
     "no endpoint": (
         Reason.NO_ENDPOINT,
