@@ -81,7 +81,7 @@ class Keeping:
             self._journal.flush()
         self.records.store()
 
-    def read(self, pids: dict[str, int], now: float, lost: int) -> Readings:
+    def read(self, pids: dict[str, int], now: float, lost: dict[str, int]) -> Readings:
         """What the metrics show of the machine."""
         return self.records.read(pids, now, lost)
 

@@ -133,7 +133,8 @@ class ObserverProcess:
 
     def _read(self) -> None:
         """In the worker: what the metrics show of the machine; the loop makes metrics of it."""
-        readings = self._keeping.read(self._pids(), now(), self._intake.total_lost())
+        lost = {"link": self._intake.total_lost(), "foreign": self._intake.foreign}
+        readings = self._keeping.read(self._pids(), now(), lost)
         self._soon(lambda: self._observe(readings))
 
     def _observe(self, readings: Readings) -> None:

@@ -170,16 +170,14 @@ class Records:
         elif self._keeper:
             self._keeper.tidy()
 
-    def read(self, pids: dict[str, int], now: float, lost: int) -> Readings:
-        """What the metrics show of processes, lanes and losses. `lost`: facts that found the link full."""
+    def read(self, pids: dict[str, int], now: float, lost: dict[str, int]) -> Readings:
+        """What the metrics show of processes, lanes and losses. `lost`: facts that did not get as far as here, by cause."""
         processes = {component: used for component, pid in pids.items() if (used := usage(pid))}
         lanes = {f"lane-{n}": self._counters.totals(n) for n in range(self._start.node.lanes)}
         losses = {f"spool.{cause}": loss.items for cause, loss in (self._keeper.losses if self._keeper else {}).items()}
         backlog = self._keeper.backlog() if self._keeper else None
         queues = {"spool": backlog.records} if backlog and self._drainer else {}
-        return Readings(
-            now, processes, lanes, queues, {**losses, **self._signals.lost, "link": lost, "disk": self._lost}
-        )
+        return Readings(now, processes, lanes, queues, {**losses, **self._signals.lost, **lost, "disk": self._lost})
 
     def finish(self) -> None:
         """Keep what is left and close."""
