@@ -169,14 +169,13 @@ NODE_ALERTS: Final = (
         "`kill -9` the same process (`pqvpn status` has pids) three times within five minutes.",
     ),
     Alert(
-        "Crash", "warning", (Reason.CHILD_DIED, Reason.INTERNAL, Reason.NOT_REPORTING),
-        f"sum by ({_NODE}, pqvpn_process) ({new('pqvpn_seen_crashes_total', '15m')}) > 0 or "
-        f"sum by ({_NODE}, pqvpn_process) ({new('pqvpn_process_restarts_total', '15m')}) > 0",
-        "0s", "{{ $labels.pqvpn_process }} of {{ $labels.instance }} crashed",
+        "Crash", "warning", (Reason.CHILD_DIED, Reason.CHILD_HUNG, Reason.OUT_OF_MEMORY, Reason.INTERNAL),
+        f"sum by ({_NODE}, pqvpn_process, pqvpn_kind, pqvpn_reason) ({new('pqvpn_seen_crashes_total', '15m')}) > 0",
+        "0s", "{{ $labels.pqvpn_process }} of {{ $labels.instance }} crashed: {{ $labels.pqvpn_kind }}",
         "A process ended that should not have, or went on without a part that failed. It was replaced.",
         "The crash server has one issue for each kind of crash, with the trace id and the session ID as tags; look the"
         " trace id up in Jaeger.",
-        "`kill -SEGV` one of the node's processes.",
+        "`kill -SEGV` one of the node's processes.", told=True,
     ),
     Alert(
         "HealthDegraded", "warning",

@@ -6,7 +6,7 @@ Owns these tables; the shape of an alert is `stackalerts.Alert`. Knows no file.
 from dataclasses import dataclass
 from typing import Final
 
-from lab.stackalerts import Alert
+from lab.stackalerts import Alert, new
 from pqvpn.reasons import Reason
 
 _SIGNALS: Final = ("spans", "metric_points", "log_records")
@@ -17,8 +17,8 @@ def _any_signal(pattern: str) -> str:
     return " or ".join(pattern.replace("SIGNAL", signal) for signal in _SIGNALS)
 
 
-_REFUSED_HTTP: Final = "sum by (server_address) (increase(http_server_request_duration_seconds_count"
-_REFUSED_GRPC: Final = "sum by (rpc_service) (increase(rpc_server_call_duration_seconds_count"
+_REFUSED_HTTP: Final = 'http_server_request_duration_seconds_count{http_response_status_code=~"401|403"}'
+_REFUSED_GRPC: Final = 'rpc_server_call_duration_seconds_count{rpc_response_status_code="UNAUTHENTICATED"}'
 
 STACK_ALERTS: Final = (
     Alert(
@@ -72,8 +72,8 @@ STACK_ALERTS: Final = (
     ),
     Alert(
         "SenderRefused", "warning", (Reason.COLLECTOR_REFUSED,),
-        f'{_REFUSED_HTTP}{{http_response_status_code=~"401|403"}}[5m])) > 0 or '
-        f'{_REFUSED_GRPC}{{rpc_response_status_code="UNAUTHENTICATED"}}[5m])) > 0',
+f"sum by (http_response_status_code) ({new(_REFUSED_HTTP, '5m')}) > 0 or "
+        f"sum by (rpc_response_status_code) ({new(_REFUSED_GRPC, '5m')}) > 0",
         "0s", "somebody sends with a wrong token, or with none",
         "A sender was refused: a node with a wrong token, or a stranger. That node shows the health item"
         " telemetry.collector with telemetry.collector_refused, and is silent here (NodeSilent).",

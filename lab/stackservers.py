@@ -240,7 +240,10 @@ class Stack:
             "PQVPN_JAEGER_GRPC": self._at("jaeger_grpc"), "PQVPN_JAEGER_OWN_PORT": str(own["jaeger_own"]),
             "PQVPN_JAEGER_HEALTH": self._at("jaeger_health"), "PQVPN_JAEGER_FOLDER": str(self.folder / "spans"),
         }  # fmt: skip
-        command = [str(BIN / "jaeger"), "--config", str(CONFIG / "jaeger" / "jaeger.yaml")]
+        command = [
+            str(BIN / "jaeger"), "--config", str(CONFIG / "jaeger" / "jaeger.yaml"),
+            "--set", f"extensions.jaeger_query.ui.assets_path={CONFIG / 'jaeger' / 'ui'}",
+        ]  # fmt: skip
         return Server("jaeger", command, self.folder, env, self.url("jaeger_health", "/status"))
 
     def _prometheus(self) -> Server:

@@ -46,7 +46,9 @@ build_collector() {
     { tail -20 "$cache/build/builder.log" >&2; return 1; }
   (
     cd "$work"
-    "$go" mod tidy -e >"$cache/build/tidy.log" 2>&1 || true
+    "$go" mod init otelcol-pqvpn >"$cache/build/tidy.log" 2>&1
+    sed -n 's/.*gomod: \(.*\) \(v.*\)/-require=\1@\2/p' "$cache/build/manifest.yaml" | xargs "$go" mod edit
+    "$go" mod tidy -e >>"$cache/build/tidy.log" 2>&1 || true
     "$go" build -trimpath -ldflags="-s -w" -o "$bin/otelcol-pqvpn" .
   )
 }

@@ -1,4 +1,4 @@
-"""For each alert the series that make it fire, in promtool's notation, and when it does: one sample in 15 seconds.
+"""For each alert the series that make it fire, in promtool's notation, and when it does.
 
 Owns the cases. `1x3` are four samples of 1, `_x3` three that are missing, `0+15x9` ten that rise.
 """
@@ -17,6 +17,7 @@ class Case:
     fires: tuple[str, ...]
     quiet: tuple[str, ...]
     labels: dict[str, str] = field(default_factory=dict)
+    interval: str = "15s"  # of samples and of evaluations
 
 
 def _health(item: str, reason: str, values: str, more: str = "") -> dict[str, str]:
@@ -27,6 +28,7 @@ def _node(name: str, values: str, more: str = "") -> dict[str, str]:
     return {f"{name}{{{_NODE}{',' if more else ''}{more}}}": values}
 
 
+_DIED = 'pqvpn_reason="node.child_died"'
 _BETA = 'pqvpn_peer="beta"'
 _SILENT = "0+15x19 285x4 _x80"
 _REQUESTS = "http_server_request_duration_seconds_count"
@@ -34,14 +36,14 @@ _EXPORTER = 'exporter="otlp_grpc/jaeger"'
 _DURATION = "pqvpn_handshake_duration_seconds"
 _GOOD = 'pqvpn_outcome="completed",pqvpn_trigger="start"'
 _ATTEMPTS = {
-    **_node(f"{_DURATION}_count", "0+1x900", _GOOD),
-    **_node(f"{_DURATION}_bucket", "0+1x900", f'{_GOOD},le="2.0"'),
-    **_node(f"{_DURATION}_count", "0x240 0+1x600", 'pqvpn_outcome="failed",pqvpn_trigger="start"'),
+    **_node(f"{_DURATION}_count", "0+4x225", _GOOD),
+    **_node(f"{_DURATION}_bucket", "0+4x225", f'{_GOOD},le="2.0"'),
+    **_node(f"{_DURATION}_count", "0x60 0+4x150", 'pqvpn_outcome="failed",pqvpn_trigger="start"'),
 }
 _DOWN = {
-    **_node("pqvpn_peers", "1x900", 'pqvpn_state="up"'),
-    **_node("pqvpn_peers", "1x900", 'pqvpn_state="down"'),
-    **_health("peer", "network.no_reply", "0x240 2x600", f",{_BETA}"),
+    **_node("pqvpn_peers", "1x225", 'pqvpn_state="up"'),
+    **_node("pqvpn_peers", "1x225", 'pqvpn_state="down"'),
+    **_health("peer", "network.no_reply", "0x60 2x150", f",{_BETA}"),
 }
 
 CASES = (
@@ -67,9 +69,8 @@ CASES = (
     Case("RestartLoop", _node("pqvpn_process_restarts_total", "_x3 1x1 2x1 3x60", 'pqvpn_process="lane-0"'), ("3m",),
          ("1m30s", "10m"), {"pqvpn_process": "lane-0", "severity": "critical"}),
     Case("Crash",
-         _node("pqvpn_seen_crashes_total", "_x7 1x100", 'pqvpn_process="control",pqvpn_kind="signal"'),
-         ("3m",), ("1m", "20m"), {"pqvpn_process": "control"}),
-    Case("Crash", _node("pqvpn_process_restarts_total", "_x7 1x100", 'pqvpn_process="control"'), ("3m",), ("1m", "20m")),
+         _node("pqvpn_seen_crashes_total", "_x7 1x100", f'pqvpn_process="control",pqvpn_kind="signal",{_DIED}'),
+         ("3m",), ("1m", "20m"), {"pqvpn_process": "control", "reason": "node.child_died"}),
     Case("HealthDegraded", _health("tun.addresses", "tun.down", "0x7 2x20 0x20"), ("4m",), ("1m", "2m15s", "10m"),
          {"pqvpn_health_item": "tun.addresses", "reason": "tun.down"}),
     Case("HealthDegraded", _health("peer", "network.no_reply", "2x40", f",{_BETA}"), (), ("4m",)),
@@ -101,11 +102,12 @@ CASES = (
          ("4m",), ("1m", "10m"), {"pqvpn_process": "control"}),
     Case("MemoryHigh", _health("host.memory", "host.memory", "0x7 1x20 0x20", ',pqvpn_process="observer"'), ("4m",),
          ("1m", "10m"), {"pqvpn_process": "observer"}),
-    Case("ResourceGrowth", _node("process_memory_usage_bytes", "100000000+500000x600", 'pqvpn_process="lane-0"'), ("2h",),
-         ("30m",), {"pqvpn_process": "lane-0"}),
-    Case("ResourceGrowth", _node("process_unix_file_descriptor_count", "20+1x600", 'pqvpn_process="lane-0"'), ("2h",),
-         ("30m",)),
-    Case("ResourceGrowth", _node("process_memory_usage_bytes", "100000000x600", 'pqvpn_process="lane-0"'), (), ("2h",)),
+    Case("ResourceGrowth", _node("process_memory_usage_bytes", "100000000+2000000x150", 'pqvpn_process="lane-0"'), ("2h",),
+         ("30m",), {"pqvpn_process": "lane-0"}, interval="1m"),
+    Case("ResourceGrowth", _node("process_unix_file_descriptor_count", "20+4x150", 'pqvpn_process="lane-0"'), ("2h",),
+         ("30m",), interval="1m"),
+    Case("ResourceGrowth", _node("process_memory_usage_bytes", "100000000x150", 'pqvpn_process="lane-0"'), (),
+         ("2h",), interval="1m"),
     Case("CollectorDown", {'up{job="otel-collector"}': "1x7 0x20 1x20"}, ("4m",), ("1m", "2m15s", "9m")),
     Case("JaegerDown", {'up{job="jaeger"}': "1x7 0x20 1x20"}, ("4m",), ("1m", "9m")),
     Case("BackendUnreachable",
@@ -125,11 +127,11 @@ CASES = (
     Case("CollectorRefuses",
          {'otelcol_receiver_refused_spans_total{receiver="otlp",transport="http"}': "0x7 0+5x30 150x60"}, ("4m",), ("1m", "18m")),
     Case("SenderRefused",
-         {f'{_REQUESTS}{{http_response_status_code="401",server_address="127.0.0.1"}}': "0x7 0+1x30 30x60"},
+         {f'{_REQUESTS}{{http_request_method="POST",http_response_status_code="401"}}': "_x7 1x60"},
          ("4m",), ("1m", "18m")),
     Case("Watchdog", {'up{job="prometheus"}': "1x10"}, ("0s", "2m"), ()),
-    Case("TunnelAvailabilityBurnsFast", _DOWN, ("70m",), ("58m",), {"severity": "critical"}),
-    Case("TunnelAvailabilityBurnsSlow", _DOWN, ("150m",), ("58m",), {"severity": "warning"}),
-    Case("ConnectionTimeBurnsFast", _ATTEMPTS, ("75m",), ("58m",)),
-    Case("ConnectionTimeBurnsSlow", _ATTEMPTS, ("160m",), ("58m",)),
+    Case("TunnelAvailabilityBurnsFast", _DOWN, ("70m",), ("58m",), {"severity": "critical"}, interval="1m"),
+    Case("TunnelAvailabilityBurnsSlow", _DOWN, ("150m",), ("58m",), {"severity": "warning"}, interval="1m"),
+    Case("ConnectionTimeBurnsFast", _ATTEMPTS, ("75m",), ("58m",), interval="1m"),
+    Case("ConnectionTimeBurnsSlow", _ATTEMPTS, ("160m",), ("58m",), interval="1m"),
 )  # fmt: skip

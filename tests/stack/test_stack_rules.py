@@ -31,7 +31,7 @@ def expectation(case: Case, time: str, fires: bool) -> dict[str, Any]:
 
 def as_test(case: Case) -> dict[str, Any]:
     return {
-        "interval": "15s",
+        "interval": case.interval,
         "name": case.alert,
         "input_series": [{"series": series, "values": values} for series, values in case.series.items()],
         "promql_expr_test": [
@@ -41,11 +41,12 @@ def as_test(case: Case) -> dict[str, Any]:
     }
 
 
-def test_every_alert_fires_and_falls_silent(tmp_path: Path) -> None:
+@pytest.mark.parametrize("interval", ["15s", "1m"])
+def test_every_alert_fires_and_falls_silent(tmp_path: Path, interval: str) -> None:
     tests = {
         "rule_files": [str(path) for path in sorted(RULES.glob("*.yml"))],
-        "evaluation_interval": "15s",
-        "tests": [as_test(case) for case in CASES],
+        "evaluation_interval": interval,
+        "tests": [as_test(case) for case in CASES if case.interval == interval],
     }
     (tmp_path / "tests.yml").write_text(stackyaml.dump(tests))
     promtool("test", "rules", "tests.yml", folder=tmp_path)
