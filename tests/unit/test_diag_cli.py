@@ -3,6 +3,7 @@
 import json
 import os
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from pqvpn.cli import main
 from pqvpn.diag.inquiry import Inquiry
 from pqvpn.reasons import Reason
 from pqvpn.telemetry import last
+from pqvpn.telemetry.store import LogRecord
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
@@ -111,6 +113,32 @@ def test_what_is_unknown_is_answered_with_what_is_known(
 def test_logs(capsys: pytest.CaptureFixture[str], node: None) -> None:
     _, out, _ = run(capsys, "diag", "logs")
     assert out.splitlines()[0].startswith("  05:30:00  beta: handshake.completed")
+
+
+def test_what_comes_is_followed_until_somebody_ends_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def follow(**wanted: str) -> Iterator[LogRecord]:
+        assert wanted["peer"] == "beta"
+        yield log(EVENTS[0])
+        raise KeyboardInterrupt
+
+    store = Recorded([])
+    monkeypatch.setattr(command, "inquiry", lambda *_: Inquiry(store, lambda: knowledge(peers=(peer(),)), follow))
+    code, out, _ = run(capsys, "diag", "logs", "--peer", "beta", "--follow", "--json")
+    assert code == 0
+    assert [json.loads(line)["event"] for line in out.splitlines()] == ["handshake.completed"]
+
+
+def test_colour_on_a_terminal_only_and_never_against_the_wish(
+    capsys: pytest.CaptureFixture[str], node: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    assert "\x1b[1;31mPROBLEM" in run(capsys, "diag")[1]
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in run(capsys, "diag")[1]
 
 
 def test_nothing_of_a_bundle_can_be_followed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
