@@ -245,10 +245,15 @@ class Core:
         for peer in self._context.peers.values():
             probing = peer.path_mtu.deadline() if peer.path_mtu is not None and peer.sending else None
             times += [] if probing is None else [probing]
-        if self._live or self._context.armed:
+        if self._live or self._context.armed or self._to_be_called():
             times.append(self._ticked + min(HEARTBEAT, timers.keepalive / 5))
         # what stays due after a tick waits for something else, such as a handshake under way: the driver must not spin
         return max(min(times), self._ticked + SOONEST)
+
+    def _to_be_called(self) -> bool:
+        """Whether a peer that is to be connected always has no session: it may have closed the last one just now."""
+        peers = self._context.peers.values()
+        return any(p.settings.keepalive is not None and p.sending is None for p in peers)
 
     def tick(self, now: float) -> list[Effect]:
         """Time passed: everything that is due."""
