@@ -137,8 +137,9 @@ def keys_expired(known: Knowledge, peer: Peer) -> Iterator[Finding]:
 def bad_auth(known: Knowledge, peer: Peer) -> Iterator[Finding]:
     """Answers or calls that opened only in part, for a cause that no other line knows."""
     found = peer.evidence("handshake.answer_refused")
-    drops = ("decapsulation", "biscuit", "stale_handshake", "bad_handshake")
-    found += [event for event in peer.evidence("handshake.refused") if event.text("drop") in drops]
+    drops = ("decapsulation", "biscuit", "stale_handshake", "bad_handshake")  # the last one says psk when it is named
+    calls = [event for event in peer.evidence("handshake.refused") if event.text("drop") in drops]
+    found += [event for event in calls if event.text("drop") != "bad_handshake" or not event.fields.get("named")]
     if (found or peer.reason == Reason.BAD_AUTH.code) and _disconnected(known, peer, found):
         kinds = words.listed(sorted({event.text("drop") for event in found}))
         yield _finding(
