@@ -32,7 +32,7 @@ from bench import measures
 from bench.contenders import OUTER, Pqvpn
 from bench.measures import Flow, MeasureError
 from bench.telemetry_figures import Verdict, judge, summary
-from lab.namespaces import Lab, LabError, Link
+from lab.namespaces import Lab, LabError, Link, Namespace
 from lab.nodes import ROOT, introduce, make_node
 from lab.obstacles import obstacle
 from lab.waiting import WaitTimeoutError, wait_for
@@ -153,7 +153,7 @@ def _turn(pair: _Pair, seconds: float) -> Flow:
         pair.halt()
 
 
-def _rounds(pairs: Sequence[_Pair], plan: Plan, results: Results) -> Iterator[dict[str, Flow]]:
+def _rounds(pairs: Sequence[_Pair], plan: Plan, results: Results, server: "_Server") -> Iterator[dict[str, Flow]]:
     for number in range(plan.most):
         order = pairs if number % 2 == 0 else pairs[::-1]
         try:
@@ -161,8 +161,25 @@ def _rounds(pairs: Sequence[_Pair], plan: Plan, results: Results) -> Iterator[di
         except (MeasureError, LabError, OSError, subprocess.TimeoutExpired) as error:
             results.failures.append(f"round {number + 1}: {error}")
             print(f"Failed: {results.failures[-1]}", flush=True)
-            if len(results.failures) > 5:
+            if len(results.failures) > plan.most / 5:
                 return
+            server.start()  # one whose client went away may count itself busy for long
+
+
+class _Server:
+    """The iperf3 server in `far`; `start` replaces one that runs."""
+
+    def __init__(self, far: Namespace) -> None:
+        self._far = far
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+        self._process = self._far.popen(["iperf3", "-s", "--forceflush"], stdout=subprocess.DEVNULL)
+        wait_for("iperf3 to listen", lambda: self._far.run(["ss", "-Hltn", f"sport = {measures.IPERF_PORT}"]).stdout)
 
 
 def _start(pairs: Sequence[_Pair]) -> None:
@@ -194,12 +211,11 @@ def measure(plan: Plan, lab: Lab) -> Results:
     results = Results()
     near, far = lab.namespace("near"), lab.namespace("far")
     link: Link = lab.link(near, far, [f"{OUTER[0]}/24"], [f"{OUTER[1]}/24"])
-    far.popen(["iperf3", "-s", "--forceflush"], stdout=subprocess.DEVNULL)
-    wait_for("iperf3 to listen", lambda: far.run(["ss", "-Hltn", f"sport = {measures.IPERF_PORT}"]).stdout)
+    server = _Server(far)
     pairs: list[_Pair] = [kind(lab, link) for kind in (Null if plan.null else On, Off)]
     try:
         _start(pairs)
-        for made in _rounds(pairs, plan, results):
+        for made in _rounds(pairs, plan, results, server):
             results.rounds.append(made)
             verdicts = judge(results.rounds)
             print(f"round {len(results.rounds)}: {'; '.join(str(verdict) for verdict in verdicts)}", flush=True)
@@ -219,6 +235,10 @@ def _processes(pair: _Pair) -> dict[str, float]:
     for node in pair.nodes:
         for each in node.status()["processes"]:
             name = str(each["component"]).partition("-")[0]
+            if each["restarts"]:
+                raise LabError(
+                    f"{each['component']} of {node.name} was replaced meanwhile: the figures are worth nothing"
+                )
             used[name] = round(used.get(name, 0.0) + measures.cpu_seconds([each["pid"]]), 2)
     return used
 
