@@ -8,13 +8,16 @@ FUZZ_SECONDS ?= 600
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stack stack-down test-stack test test-fast test-slow test-canary lint fmt fuzz bench bench-bars bench-telemetry docs lock venv clean
+.PHONY: help demo stack stack-down test-stack test test-fast test-slow test-canary lint fmt fuzz bench bench-bars bench-telemetry bench-resilience demo-resilience docs lock venv clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(STAMP) ## Watch a file cross a post-quantum tunnel between two nodes (no root needed)
 	@$(BIN)/python -m lab.demo
+
+demo-resilience: $(STAMP) ## Watch a tunnel carry on while its processes are killed (no root needed)
+	@$(BIN)/python -m lab.demo_resilience
 
 test: $(STAMP) ## Run the default test suite; TESTS="..." goes to pytest
 	@scripts/packages.sh ip ping nft tcpdump iperf3
@@ -67,6 +70,10 @@ bench-bars: $(STAMP) ## Measure, and fail naming the figures that miss their bar
 bench-telemetry: $(STAMP) ## Measure what telemetry costs the data path; fails when a bar is missed
 	@scripts/packages.sh ip iperf3
 	$(BIN)/python -m bench.telemetry $(BENCH)
+
+bench-resilience: $(STAMP) ## Kill every process under TCP at full rate; fails when a bar is missed
+	@scripts/packages.sh ip
+	$(BIN)/python -m bench.resilience $(BENCH)
 
 docs: $(STAMP) ## Write the generated pages of docs/ anew
 	$(BIN)/python -m pqvpn.cli.docs docs

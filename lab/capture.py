@@ -21,7 +21,6 @@ _PACKET_VERSION = 10
 _TPACKET_V3 = 2
 
 _BLOCK = 1 << 20
-_BLOCKS = 64
 _FRAME = 2048  # only checked by the kernel: a frame may be as long as a block
 _RETIRE_MS = 10
 _QUIET_SECONDS = 0.05  # several times the above: nothing is left in an open block
@@ -41,6 +40,9 @@ class Capture:
     hand over, known when stopped; a claim that something was *not* seen needs this to be 0.
     """
 
+    blocks = 64
+    """MiB of the ring: what passes while we do not get the processor."""
+
     def __init__(self, packet_socket: socket.socket, interface: str, watch: tuple[bytes, ...], limit: int) -> None:
         self.frames: list[bytes] = []
         self.count = 0
@@ -50,10 +52,10 @@ class Capture:
         self._left = limit
         self._socket = packet_socket
         packet_socket.setsockopt(_SOL_PACKET, _PACKET_VERSION, _TPACKET_V3)
-        frames = _BLOCK // _FRAME * _BLOCKS
-        request = struct.pack("=7I", _BLOCK, _BLOCKS, _FRAME, frames, _RETIRE_MS, 0, 0)
+        frames = _BLOCK // _FRAME * self.blocks
+        request = struct.pack("=7I", _BLOCK, self.blocks, _FRAME, frames, _RETIRE_MS, 0, 0)
         packet_socket.setsockopt(_SOL_PACKET, _PACKET_RX_RING, request)
-        self._ring = mmap.mmap(packet_socket.fileno(), _BLOCK * _BLOCKS)
+        self._ring = mmap.mmap(packet_socket.fileno(), _BLOCK * self.blocks)
         self._block = 0
         packet_socket.bind((interface, _ETH_P_ALL))
         self._stop_read, self._stop_write = socket.socketpair()
@@ -101,7 +103,7 @@ class Capture:
         while _STATUS.unpack_from(self._ring, self._block * _BLOCK + _STATUS_AT)[0] & _OURS:
             self._take_block(self._block * _BLOCK)
             _STATUS.pack_into(self._ring, self._block * _BLOCK + _STATUS_AT, _KERNELS)
-            self._block = (self._block + 1) % _BLOCKS
+            self._block = (self._block + 1) % self.blocks
             found = True
         return found
 

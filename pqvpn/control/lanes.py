@@ -257,6 +257,7 @@ class Lanes:
             link.send(commands.SelectSession(peer, slot))
         for peer in self._refused:
             link.send(commands.SelectSession(peer, commands.NO_SLOT, black_hole=True))
+        link.send(commands.Begin())
 
     def close(self) -> None:
         """Close the links; the lanes go on."""

@@ -129,12 +129,25 @@ class Report(_Command, frozen=True):
     """Tell which sessions are held (answered by `events.Holding`)."""
 
 
+class Begin(_Command, frozen=True):
+    """Everything that a lane must hold has been said: one that `Start.waits` reads packets from now on."""
+
+
 class Stop(_Command, frozen=True):
     """Erase everything and end with exit code 0."""
 
 
 Command = (
-    SetRoutes | InstallSession | SelectSession | SetEndpoint | EraseSession | SendFrame | SetPathMtu | Report | Stop
+    SetRoutes
+    | InstallSession
+    | SelectSession
+    | SetEndpoint
+    | EraseSession
+    | SendFrame
+    | SetPathMtu
+    | Report
+    | Begin
+    | Stop
 )
 
 _encoder = msgspec.msgpack.Encoder()

@@ -30,6 +30,7 @@ class Start(msgspec.Struct, frozen=True, tag=True):
     mtu: int  # of the interface
     ipv6: bool = True  # the UDP socket is AF_INET6 (dual stack), else AF_INET
     reads_udp: bool = True  # False when another lane reads the shared socket
+    waits: bool = False  # packets stay in the kernel until control said `commands.Begin`: before, all would be dropped
 
 
 def send(link: socket.socket, start: Start) -> None:

@@ -15,6 +15,7 @@ from typing import Final
 from pqvpn.dataplane import start as start_message
 from pqvpn.dataplane.commands import (
     NO_SLOT,
+    Begin,
     Command,
     EraseSession,
     InstallSession,
@@ -38,6 +39,8 @@ from pqvpn.drops import DropReason
 
 _TELL_EVERY_NS: Final = 1_000_000_000
 _CROSSOVER_MESSAGES: Final = 32  # taken before other work gets its turn
+_PATIENCE: Final = 1.0
+"""Seconds for which packets wait for what control has to say; one that is dead says nothing."""
 _EVENTS: Final = 8  # of one wait; there are hardly more descriptors
 _clock = time.clock_gettime_ns
 _BURSTS: Final = int(Total.BURSTS)
@@ -59,6 +62,7 @@ class Worker:
         self.inbound = Inbound(self.lane)
         self.inbound.answer = self.outbound.one
         self._stopped = False
+        self._begun = not start.waits
         self._faults = 0
         self._fault_told_ns = 0
         self._lanes_by_fd = {fd: lane for lane, fd in self.lane.crossover.filenos()}
@@ -67,10 +71,7 @@ class Worker:
         """Serve until `Stop` comes or the link to the supervisor closes."""
         lane, poller = self.lane, select.epoll()
         control = lane.control.fileno()
-        fds = [lane.tun, control, self._link.fileno(), *self._lanes_by_fd]
-        if self._start.reads_udp:
-            fds.append(lane.udp.fileno())
-        for fd in fds:
+        for fd in (control, self._link.fileno()):
             poller.register(fd, select.EPOLLIN)
         lane.count(_PID, os.getpid() - lane.total(_PID))
         lane.tell(LaneReady(lane.number, lane.offloads))
@@ -79,6 +80,9 @@ class Worker:
         gc.collect()
         gc.freeze()
         gc.disable()  # nothing in a lane makes cycles; a pass over the heap would stall a burst
+        self._wait_to_begin(poller)
+        for fd in (lane.tun, *self._lanes_by_fd, *((lane.udp.fileno(),) if self._start.reads_udp else ())):
+            poller.register(fd, select.EPOLLIN)
         while not self._stopped:
             ready = poll(None, _EVENTS)
             lane.now_ns = _clock(_BOOTTIME)
@@ -92,6 +96,17 @@ class Worker:
                 except Exception as e:  # noqa: BLE001 - the boundary of the data plane: count, tell, go on
                     self._fault(e)
             lane.count(_BURSTS)
+
+    def _wait_to_begin(self, poller: select.epoll) -> None:
+        """Obey, and leave packets in the kernel, until everything is here that they need."""
+        deadline = time.monotonic() + _PATIENCE
+        control = self.lane.control.fileno()
+        while not (self._begun or self._stopped) and (left := deadline - time.monotonic()) > 0:
+            for fd, _ in poller.poll(left, _EVENTS):
+                try:
+                    (self._obey if fd == control else lambda: self._other(self._link.fileno()))()
+                except Exception as e:  # noqa: BLE001 - the same boundary as of packets
+                    self._fault(e)
 
     def close(self) -> None:
         """Close the sockets; the process that runs a lane just ends instead."""
@@ -163,6 +178,8 @@ class Worker:
                 self._route(command)
             case Report():
                 self._report()
+            case Begin():
+                self._begun = True
             case Stop():
                 for slot in list(lane.sessions):
                     lane.erase(slot)

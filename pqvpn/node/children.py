@@ -87,6 +87,7 @@ def make_lane(waiting: Waiting, lane: int, lanes: int, mtu: int, held: Descripto
         mtu=mtu,
         ipv6=held.udp.ipv6,
         reads_udp=held.udp.steering or lane == 0,
+        waits=True,
     )
     lane_start.send(waiting.link, message)
 

@@ -171,7 +171,7 @@ async def test_a_lane_outside_the_session_gets_no_keys(world: World) -> None:
 
 @scenario
 async def test_a_replaced_lane_resumes_past_the_reservation(world: World) -> None:
-    """LaneReady of a successor: routes, MTU, sessions with resume counters from shared memory, then selections, in this order."""
+    """LaneReady of a successor: routes, MTU, sessions with counters from shared memory, selections, the end, in this order."""
     one = session()
     world.lanes.configure({BETA: ("10.7.0.2/32",)})
     world.lanes.install(install(one))
@@ -189,7 +189,8 @@ async def test_a_replaced_lane_resumes_past_the_reservation(world: World) -> Non
     world.far[1] = far
     assert world.told(1) == []
     await world.say(1, events.LaneReady(1, OFFLOADS))
-    routes, mtu, again, selection = world.told(1)
+    routes, mtu, again, selection, begin = world.told(1)
+    assert begin == commands.Begin()
     assert isinstance(routes, commands.SetRoutes)
     assert mtu == commands.SetPathMtu(number_of(world, BETA), 1400)
     assert isinstance(again, commands.InstallSession)
@@ -225,7 +226,7 @@ async def test_erased_sessions_are_forgotten(world: World) -> None:
     assert world.told(0)[-1] == commands.EraseSession(5)
     world.told(1)
     await world.say(1, events.LaneReady(1, OFFLOADS))
-    assert [type(c) for c in world.told(1)] == [commands.SetRoutes]
+    assert [type(c) for c in world.told(1)] == [commands.SetRoutes, commands.Begin]
 
 
 @scenario
@@ -288,7 +289,7 @@ async def test_adopt_takes_what_lanes_hold_over_without_keys(world: World) -> No
     lanes.bring_up_to_date(1)
     told = world.told(1)
     assert not [c for c in told if isinstance(c, commands.InstallSession)]  # nothing that it does not hold already
-    assert told[-1] == commands.SelectSession(3, 5)
+    assert told[-2:] == [commands.SelectSession(3, 5), commands.Begin()]
     near, far = World.pair()
     assert [e.session.slot for e in lanes.replace(1, near)] == [5]  # cannot be given to a successor
     world.far[1].close()

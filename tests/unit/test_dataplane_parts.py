@@ -38,6 +38,7 @@ COMMANDS = [
     commands.SendFrame(0, 1, b"x", 100, HERE, bytes(16)),
     commands.SetPathMtu(1, 1300),
     commands.Report(),
+    commands.Begin(),
     commands.Stop(),
 ]
 EVENTS = [
