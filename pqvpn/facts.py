@@ -509,6 +509,19 @@ class HealthChanged(Fact):
 
 
 @dataclass(frozen=True, slots=True)
+class HealthActed(Fact):
+    """A check failed and something was done about it. `outcome`: mended, refused; `detail`: what was done, or why not."""
+
+    event = "health.acted"
+    area = "health"
+    level = "warning"
+    item: str
+    outcome: str
+    detail: str
+    reason: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LevelChanged(Fact):
     """An operator set the level of an area (`*`: all); it falls back after `seconds`, None: it stays."""
 
@@ -600,7 +613,7 @@ FACTS: dict[str, type[Fact]] = {
         PathValidated, PathMtuChanged, IcmpReceived, InnerRefused, Resolved, ResolveFailed, Problem, ConfigurationLoaded,
         ConfigurationApplied, ConfigurationRefused, NodeStarted, NodeStopped, ChildEnded, ChildStarted, Crashed, BreakerChanged,
         RetryWaiting, RetryEnded, ClockJumped,
-        HealthChanged, LevelChanged, LogLine, NodeObserved, PeerObserved, InterfaceObserved, CryptoChecked,
+        HealthChanged, HealthActed, LevelChanged, LogLine, NodeObserved, PeerObserved, InterfaceObserved, CryptoChecked,
     )
 }  # fmt: skip
 """Every kind of fact by its stable name."""

@@ -63,6 +63,7 @@ addresses = [{addresses}]      # of this machine inside the VPN
 # listen = "127.0.0.1:9464"        # besides the unix socket; elsewhere than on loopback with a token
 # token_file = "health.token"      # mode 0600: openssl rand -base64 32
 # disk_free = "64MiB"              # less is told
+# mend = true                      # put back what somebody took from the interface: itself, addresses, routes
 
 [restart]                          # of the node's processes; applied by `pqvpn reload`
 # lanes = "always"                 # always, on-failure, never

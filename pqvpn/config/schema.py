@@ -182,6 +182,8 @@ class TelemetrySection(Section):
 class HealthSection(Section):
     """[health]: the checks, and where they are told besides the unix socket (`listen`: a TCP endpoint).
 
+    `mend`: put the interface, its addresses and routes back when somebody took them away.
+
     Anywhere but on loopback `listen` needs `token_file` (0600), whose content clients send as a bearer token.
     """
 
@@ -189,6 +191,7 @@ class HealthSection(Section):
     token_file: PathText | None = None
     interval: Short = 2.0
     disk_free: Annotated[int, _bytes(0, 1024 * _GIB)] = 64 * _MIB
+    mend: bool = True
 
 
 RestartWhen = Literal["always", "on-failure", "never"]

@@ -16,6 +16,7 @@ from pqvpn.facts import ConfigurationApplied, ConfigurationRefused, Problem
 from pqvpn.host.clock import now
 from pqvpn.identity import peer_id
 from pqvpn.reasons import Reason
+from pqvpn.telemetry.redaction import Policy, Redactor
 
 if TYPE_CHECKING:
     from pqvpn.control.process import ControlProcess
@@ -31,6 +32,9 @@ class Operations:
         self._requests = count(1)
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._api: Api | None = None
+        start = process.start
+        masked = start.redact_addresses == "mask"  # else an operator who may ask sees addresses: nothing records them
+        self._mask = Redactor(Policy("mask", start.redact_key, frozenset(start.redact_hosts))) if masked else None
 
     async def start(self, listener: socket.socket) -> None:
         """Answer on the listening socket."""
@@ -56,7 +60,8 @@ class Operations:
         views = process.core.peers(time)
         shown = process.node_status(views, time)
         drops = shown.pop("drops")
-        return shown | {"peers": process.peer_statuses(views, time), "drops": drops}
+        shown |= {"peers": process.peer_statuses(views, time), "drops": drops}
+        return self._mask.fields(shown) if self._mask else shown
 
     async def reload(self, _: dict[str, Any]) -> dict[str, Any]:
         """Have the configuration file read again and applied; nothing changes when it has errors."""

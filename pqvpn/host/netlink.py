@@ -122,6 +122,13 @@ class Interface:
             self._guard("del", prefix)
         self._rules(wanted)
 
+    def restore(self, mtu: int) -> None:
+        """Set everything again as it was set: what somebody else took away comes back."""
+        self.configure(self._addresses, mtu)
+        for prefix in sorted(self._routes):
+            self._route("replace", prefix)
+        self.set_routes(self._routes)  # guards and rules
+
     def look(self) -> InterfaceObserved:
         """Whether the kernel still has the interface, its addresses and its routes as they were set; changes nothing."""
         with _refusals("look at the interface"):

@@ -76,10 +76,16 @@ class Descriptors:
                 end.close()
 
 
+def open_interface(config: NodeConfig, lanes: int) -> tun.Tun:
+    """The node's TUN interface, made anew. Raises TunError."""
+    wanted = config.offload
+    return tun.open_tun(config.node.interface, lanes, tso=wanted.tun_tso != "off", uso=wanted.tun_uso != "off")
+
+
 def open_all(config: NodeConfig, lanes: int) -> Descriptors:
     """Open what a node with `lanes` lanes needs. Raises TunError or NetworkError; nothing stays open then."""
     wanted = config.offload
-    interface = tun.open_tun(config.node.interface, lanes, tso=wanted.tun_tso != "off", uso=wanted.tun_uso != "off")
+    interface = open_interface(config, lanes)
     try:
         group = udp.open_group(
             config.node.listen, lanes, gro=wanted.udp_gro != "off", steering=wanted.steering != "off"

@@ -27,6 +27,7 @@ from pqvpn.host.clock import now
 from pqvpn.host.privileges import Capability
 from pqvpn.node import children, descriptors, observing, translate
 from pqvpn.node.autopsy import Autopsy
+from pqvpn.node.mending import Acts, Mender
 from pqvpn.node.spare import Spare
 from pqvpn.node.watch import InterfaceWatch
 from pqvpn.reasons import Reason
@@ -106,7 +107,9 @@ class Node:
         self._control_ready = False
         self._lane_ends: dict[int, socket.socket] = {}
         self._interface: Interface | None = None
-        self._watch = InterfaceWatch(config.health.interval, self._publish)
+        acts = Acts(self._recreate_interface, self._restore_interface) if config.health.mend else None
+        mender = Mender(acts, self._publish)
+        self._watch = InterfaceWatch(config.health.interval, self._publish, mender)
         self._mark("load")
         self._publish(ConfigurationLoaded(len(config.peers), self._parts["load"]))
 
@@ -153,6 +156,21 @@ class Node:
         self._interface = Interface(self._config.node.interface, str(self._config.path))
         self._interface.configure(translate.addresses(self._config), self._mtu)
         self._interface.set_routes(translate.prefixes(self._config))
+
+    def _restore_interface(self) -> None:
+        if self._interface:
+            self._interface.restore(self._mtu)
+
+    def _recreate_interface(self) -> None:
+        """Somebody deleted it: make it anew and give its queues to lanes that take the places of the present ones."""
+        fresh = descriptors.open_interface(self._config, self._lanes)
+        self._held.tun.close()
+        self._held.tun = fresh
+        if self._interface:
+            self._interface.close()
+        self._open_interface()
+        for lane in range(self._lanes):
+            self._supervisor.replace(_lane_name(lane))
 
     def _policy(self, component: str) -> RestartPolicy:
         return translate.restart_policy(self._config, component)

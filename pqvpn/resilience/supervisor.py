@@ -63,6 +63,7 @@ class Child:
     restarts: int = 0
     start_again_at: float | None = None
     hung: bool = False
+    ordered: bool = False  # it is ended to be replaced
     kill_at: float | None = None
 
     @property
@@ -130,6 +131,13 @@ class Supervisor:
             if child.start_again_at is not None and child.start_again_at <= now:
                 self._try_to_start(child)
 
+    def replace(self, name: str) -> None:
+        """End a child so that another takes its place at once: what it was given is no longer what it needs."""
+        child = self.children[name]
+        if child.process:
+            child.ordered = True
+            child.process.popen.kill()
+
     def hurry(self) -> None:
         """Kill every child at once: whoever waits for one need not wait any longer."""
         for child in self.children.values():
@@ -168,7 +176,7 @@ class Supervisor:
 
     def _start(self, child: Child) -> None:
         child.start_again_at = child.kill_at = None
-        child.hung = False
+        child.hung = child.ordered = False
         child.started_at = self.clock()
         child.process = child.start()
         child.pidfd = os.pidfd_open(child.pid)
@@ -200,6 +208,13 @@ class Supervisor:
         now = self.clock()
         lived = now - child.started_at
         ended = Ended(child.name, child.pid, code, child.hung, lived, child.process.last_words)
+        if child.ordered:
+            self._forget(child)
+            child.start_again_at = now
+            self.start_due()
+            if ended.last_words >= 0:
+                os.close(ended.last_words)
+            return
         decision = child.history.hung(lived, now) if child.hung else child.history.ended(code, lived, now)
         reason = Reason.CHILD_HUNG if child.hung else Reason.CHILD_DIED
         self.publish(ChildEnded(child.name, ended.pid, describe_exit(code), reason))

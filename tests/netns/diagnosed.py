@@ -21,7 +21,7 @@ TIMERS = {
 QUICK = {
     "timers": TIMERS,
     "telemetry": {"flush_interval": "0.2s", "metrics_interval": "1s"},
-    "health": {"interval": "0.5s"},
+    "health": {"interval": "0.5s", "mend": False},  # faults are to last
 }
 OUTER = ("10.0.0.1", "10.0.0.2")
 INNER = ("10.7.0.1", "10.7.0.2")

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.netns
 _TOKEN = "not-for-strangers"
 _SETTINGS = {
     "timers": {"m1_schedule": ["0s", "0.3s", "0.6s"], "m1_fresh_after": "1s", "dead": "3s", "keepalive": "1s"},
-    "health": {"interval": "500ms"},
+    "health": {"interval": "500ms", "mend": False},  # what is taken away is to be told here
     "telemetry": {"flush_interval": "200ms", "metrics_interval": "1s"},
     "restart": {"hang_after": "30s"},  # what hangs is to be told here, not replaced
 }

@@ -45,6 +45,7 @@ SENTENCES = {
     "retry.ended": "{operation} of {key} after {number} tries: {outcome}",
     "clock.jumped": "the wall clock jumped by {seconds} s",
     "health.changed": "{item} is {state}, was {before}: {why}",
+    "health.acted": "{item}: {outcome}, {detail}",
     "log.level": "log level of {target} is {value}",
     "log": "{text}",
 }
