@@ -1,8 +1,8 @@
 """Two real nodes all of whose secrets are canaries, and everything that they write, send and answer.
 
-Owns the set-up (addresses that do not occur by chance, tokens, keys, a collector beside alpha) and the list of sinks. What
-an operator asks for on the control socket (`pqvpn status` and the errors of commands) shows addresses, on purpose: there,
-keys and tokens are searched for and addresses are not.
+Owns the set-up (addresses that do not occur by chance, tokens, keys, a collector beside alpha) and the list of sinks. What a
+command says of a configuration that an operator just wrote (its errors) may repeat an address of it: there, keys and tokens
+are searched for and addresses are not.
 """
 
 import base64
@@ -145,12 +145,13 @@ class Scene:
         return done.stdout
 
     def ask(self, node: Node) -> dict[str, bytes]:
-        """What the health endpoint of a running node answers, on both sockets, with and without the token."""
+        """What a running node answers: control socket, and health on both sockets, with and without the token."""
         found = {}
         for path in PATHS:
             found[f"{node.name}: unix {path}"] = unix(node, path)
             for kind, token in (("no", ""), ("the right", self.health_token), ("another", self.header_token)):
                 found[f"{node.name}: tcp {path} with {kind} token"] = tcp(node, path, token)
+        found[f"{node.name}: control socket"] = json.dumps(node.status()).encode()
         found[f"{node.name}: openmetrics"] = unix(node, "/metrics", "accept: application/openmetrics-text\r\n")
         return found
 
