@@ -288,7 +288,8 @@ class Core:
         for due in live.due(timers, peer.settings.keepalive, now):
             if due is Due.EXPIRE:
                 why = Why.EXPIRED if live.replaced_at is None else Why.REPLACED
-                peer.trouble = peer.trouble or (Reason.KEYS_EXPIRED if peer.selected == slot else None)
+                calling = self._attempts.of(peer.settings.peer_id) is not None  # else nobody missed them: it is idle
+                peer.trouble = peer.trouble or (Reason.KEYS_EXPIRED if calling and peer.selected == slot else None)
                 effects += peer.remove(slot, why, now)
                 if peer.sending is None and self._attempts.of(peer.settings.peer_id) is not None:
                     # rekeying failed; keys that expire in silence are no reason to refuse the next packet

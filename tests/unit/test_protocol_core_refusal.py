@@ -7,6 +7,8 @@ from pqvpn.crypto.xwing import PrivateKey
 from pqvpn.protocol.core import Core
 from pqvpn.protocol.effects import Activity, Effect, Role, SelectForSending, Session
 from pqvpn.protocol.settings import NodeSettings, PeerSettings, Timers
+from pqvpn.protocol.views import PeerState
+from pqvpn.reasons import Reason
 from pqvpn.wire.address import Address
 
 OURS, THEIRS = b"o" * 32, b"t" * 32
@@ -65,3 +67,15 @@ def test_keys_that_expire_in_silence() -> None:
     it.adopt((session(30.0),), 2.0, (3,))
     it.observe(3, Activity(received=2.0, data_received=2.0, sent=3.0, data_sent=2.0), 3.0)
     assert selections(run(it, 31.0)) == [SelectForSending(THEIRS, None)]
+    (view,) = it.peers(31.0)
+    assert (view.state, view.reason) == (PeerState.DOWN, Reason.IDLE)  # nobody missed them
+
+
+def test_keys_that_somebody_missed_say_so() -> None:
+    it = core()
+    it.adopt((session(30.0),), 2.0, (3,))
+    run(it, 15.0)
+    it.want_session(THEIRS, 15.0, force=True)
+    run(it, 31.0)
+    (view,) = it.peers(31.0)
+    assert view.reason is Reason.KEYS_EXPIRED
