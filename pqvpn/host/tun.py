@@ -17,6 +17,7 @@ from pqvpn.reasons import Reason
 
 DEVICE: Final = "/dev/net/tun"
 _TUNSETIFF: Final = 0x400454CA
+_TUNGETIFF: Final = 0x800454D2
 _TUNSETOFFLOAD: Final = 0x400454D0
 _TUNSETVNETHDRSZ: Final = 0x400454D8
 _TUNSETVNETLE: Final = 0x400454DC
@@ -64,6 +65,12 @@ def open_tun(name: str, queues: int = 1, *, vnet: bool = True, tso: bool = True,
             os.close(fd)
         raise
     return Tun(name, tuple(opened), vnet, has_tso, has_uso)
+
+
+def name_of(queue: int) -> str:
+    """The name of the interface behind a queue. Raises OSError when it is none, or its interface was deleted."""
+    answer = fcntl.ioctl(queue, _TUNGETIFF, bytes(40))
+    return answer[:16].rstrip(b"\0").decode("ascii", "replace")
 
 
 def _open_queue(name: str, multiple: bool, vnet: bool, *, first: bool) -> int:

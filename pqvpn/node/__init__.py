@@ -3,6 +3,6 @@
 `run` is a node's whole life in the foreground, `clean` removes what a killed one left behind.
 """
 
-from pqvpn.node.lifecycle import clean, run
+from pqvpn.node.entry import clean, run
 
 __all__ = ["clean", "run"]

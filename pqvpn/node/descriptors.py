@@ -98,7 +98,7 @@ def open_all(config: NodeConfig, lanes: int) -> Descriptors:
         group = replace(group, gso=False)
     links = [LaneLink.make() for _ in range(lanes)]
     heard = icmp.open_sockets(group.port, group.ipv6)
-    return Descriptors(interface, group, Counters.create(), links, _crossovers(lanes), heard)
+    return Descriptors(interface, group, Counters.create(), links, crossovers(lanes), heard)
 
 
 def _mark(group: udp.UdpGroup, config: NodeConfig) -> None:
@@ -111,7 +111,8 @@ def _mark(group: udp.UdpGroup, config: NodeConfig) -> None:
         raise NetworkError(Reason.NO_PERMISSION, f"SO_MARK: {error.strerror}") from error
 
 
-def _crossovers(lanes: int) -> list[dict[int, socket.socket]]:
+def crossovers(lanes: int) -> list[dict[int, socket.socket]]:
+    """Fresh links between any two lanes."""
     ends: list[dict[int, socket.socket]] = [{} for _ in range(lanes)]
     for a in range(lanes):
         for b in range(a):

@@ -15,19 +15,19 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from pqvpn.config import load as configuration
-from pqvpn.config import paths
 from pqvpn.config.schema import NodeConfig
 from pqvpn.control import supervision
 from pqvpn.control.supervision import ProcessInfo
 from pqvpn.dataplane.counters import Counters
 from pqvpn.errors import PqvpnError
 from pqvpn.facts import ConfigurationLoaded, NodeStarted, NodeStopped, Problem
-from pqvpn.host import clock, privileges, runtime
+from pqvpn.host import clock, privileges
 from pqvpn.host.clock import now
 from pqvpn.host.privileges import Capability
 from pqvpn.node import children, descriptors, observing, translate
 from pqvpn.node.autopsy import Autopsy
 from pqvpn.node.mending import Acts, Mender
+from pqvpn.node.service import Service
 from pqvpn.node.spare import Spare
 from pqvpn.node.watch import InterfaceWatch
 from pqvpn.reasons import Reason
@@ -47,41 +47,10 @@ _GOODBYE = 0.4
 """Seconds that control and lanes have to end by themselves; all of a shutdown stays under one second."""
 _OBSERVED_AFTER = 1.0
 """Seconds for which the observer lets the tunnel come up first; what happens meanwhile waits in the kernel."""
+_AWAY = 15.0
+"""Seconds for which control or a lane may be away before the service manager is left without a sign of life."""
 _END = 0.7
 """Seconds after which what is left of a shutdown, the observer, is killed."""
-
-
-def run(path: Path, config: NodeConfig, *, debug: bool = False) -> int:
-    """Run the node in the foreground until SIGTERM, SIGINT or `pqvpn down`; returns the exit code.
-
-    Raises PqvpnError when it cannot start: another node runs, the kernel refuses.
-    """
-    folder = _claim(config)
-    try:
-        with folder.listen() as api:
-            return Node(path, config, api, debug).run()
-    finally:
-        folder.release()
-
-
-def clean(path: Path, config: NodeConfig) -> tuple[str, ...]:
-    """Remove the guard routes and the sockets that a killed node left behind; returns the routes' prefixes.
-
-    Raises PqvpnError: ALREADY_RUNNING when one runs after all, or what the kernel refuses.
-    """
-    from pqvpn.host.netlink import remove_guards  # costs 0.3 s to import
-
-    folder = _claim(config)
-    try:
-        paths.health_socket(config.runtime_folder).unlink(missing_ok=True)
-        return remove_guards(str(config.path))
-    finally:
-        folder.release()
-
-
-def _claim(config: NodeConfig) -> runtime.RuntimeFolder:
-    folder = config.runtime_folder
-    return runtime.RuntimeFolder(folder, paths.pid_file(folder), paths.control_socket(folder))
 
 
 class Node:
@@ -101,6 +70,7 @@ class Node:
         self._spare = Spare(self._selector, now, self._publish, self._tell_processes)
         self._lanes = translate.lanes(config)
         self._mtu = translate.mtu(config)
+        self._service = Service(config, self._lanes)
         self._stop_cause = ""
         self._reload_wanted = False
         self._control_link: socket.socket | None = None
@@ -116,7 +86,7 @@ class Node:
     def run(self) -> int:
         """Open, serve, and close everything again whatever happens."""
         self._watch_signals()
-        self._held = descriptors.open_all(self._config, self._lanes)
+        self._held = self._service.open()
         self._counters = Counters(self._held.counters)
         try:
             self._observing.listen()
@@ -231,7 +201,7 @@ class Node:
 
     def _serve(self) -> None:
         while not self._stop_cause and self._supervisor.fatal is None:
-            times = (self._supervisor.next_start(), self._watch.due, self._spare.due)
+            times = (self._supervisor.next_start(), self._watch.due, self._spare.due, self._service.due)
             due = min((t for t in times if t is not None), default=None)
             timeout = None if due is None else max(0.0, due - now())
             for key, _ in self._selector.select(timeout):
@@ -239,6 +209,7 @@ class Node:
             self._supervisor.start_due()
             self._spare.refill()
             self._watch.look_if_due(self._interface, now())
+            self._service.look(now(), lambda: self._supervisor.progressing(_AWAY))
             if self._reload_wanted:
                 self._reload_wanted = False
                 self._reload(_NOBODY)
@@ -289,11 +260,17 @@ class Node:
             self._mark("control")
             taken = round(sum(self._parts.values()), 3)
             self._publish(NodeStarted(self._config.node.interface, self._held.udp.port, taken, self._parts))
+            self._service.started(f"running on {self._config.node.interface}, UDP port {self._held.udp.port}", now())
             if self._observing.enabled:
                 self._watch.begin(now())
         self._tell_processes()
 
     def _reload(self, request: int) -> None:
+        self._service.reloading()
+        self._apply_configuration(request)
+        self._service.reloaded()
+
+    def _apply_configuration(self, request: int) -> None:
         """Apply the configuration file's peers, or tell why not; the kernel's routes go first, since they can be refused."""
         try:
             new = configuration.load(self._path)
@@ -343,6 +320,7 @@ class Node:
         The observer is last, so that it hears of everything, and has what time is left.
         """
         began = now()
+        self._service.ending()
         self._spare.close()
         self._tell_control(supervision.Shutdown())
         lanes = [name for name in self._supervisor.children if name not in (_CONTROL, observing.NAME)]

@@ -60,6 +60,7 @@ class Child:
     process: Process | None = None
     pidfd: int = -1
     started_at: float = 0.0
+    ended_at: float = 0.0
     restarts: int = 0
     start_again_at: float | None = None
     hung: bool = False
@@ -109,6 +110,11 @@ class Supervisor:
     def watch(self, name: str, read: Callable[[], int], poke: Callable[[], None], patience: float = 1.0) -> None:
         """Watch a child that was just started: `read` its sign of progress, `poke` it for one."""
         self.watchdog.watch(name, read, poke, self.clock(), patience)
+
+    def progressing(self, patience: float) -> bool:
+        """Whether no essential child has been away, or known to hang, for more than `patience` seconds."""
+        now = self.clock()
+        return all(c.process is not None or now - c.ended_at <= patience for c in self.children.values() if c.essential)
 
     # -- time --------------------------------------------------------------------------------------------------------
 
@@ -219,6 +225,7 @@ class Supervisor:
         reason = Reason.CHILD_HUNG if child.hung else Reason.CHILD_DIED
         self.publish(ChildEnded(child.name, ended.pid, describe_exit(code), reason))
         self._forget(child)
+        child.ended_at = now
         if decision.hopeless and child.essential:
             self.fatal = code
         elif decision.wait is not None:

@@ -119,4 +119,4 @@ def test_the_unit_does_not_start_again_what_cannot_be_helped() -> None:
     found = re.search(r"^RestartPreventExitStatus=(.*)$", unit, re.MULTILINE)
     assert found
     assert {Reason.NO_PERMISSION.exit_code, Reason.CONFIG_VALUE.exit_code} <= {int(word) for word in found[1].split()}
-    assert "Type=exec\n" in unit
+    assert "Type=notify\n" in unit

@@ -4,7 +4,7 @@ import pathlib
 import socket
 from contextlib import suppress
 
-from pqvpn.node.descriptors import _crossovers
+from pqvpn.node.descriptors import crossovers
 
 
 def most(wanted: int) -> int:
@@ -13,7 +13,7 @@ def most(wanted: int) -> int:
 
 
 def test_every_two_lanes_are_joined_with_room_for_a_burst_of_bursts() -> None:
-    ends = _crossovers(3)
+    ends = crossovers(3)
     try:
         assert [sorted(of) for of in ends] == [[1, 2], [0, 2], [0, 1]]
         for a, b in ((0, 1), (2, 0)):
