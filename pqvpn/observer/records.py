@@ -6,6 +6,7 @@ bounded, until the worker has kept it.
 """
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +31,7 @@ MOST_WAITING: Final = 8 << 20
 """Bytes of batches that wait for a disk that does not answer."""
 _PEER_GONE: Final = 60.0
 _MOST_PEERS: Final = 512
+_LAST_SEND: Final = 0.12
 _LAST_TRY: Final = 0.05
 _KINDS: Final = {"traces": Kind.TRACES, "metrics": Kind.METRICS, "logs": Kind.LOGS}
 
@@ -91,10 +93,8 @@ class Records:
         return self._signals.prometheus_text(accept)
 
     def close(self) -> None:
-        """Have everything encoded that is left, and send no more."""
+        """Have everything encoded that is left."""
         self._signals.close()
-        if self._drainer:
-            self._drainer.stop(_LAST_TRY)
 
     def kept(self) -> Verdict:
         """Whether records are kept."""
@@ -180,10 +180,20 @@ class Records:
         return Readings(now, processes, lanes, queues, {**losses, **self._signals.lost, **lost, "disk": self._lost})
 
     def finish(self) -> None:
-        """Keep what is left and close."""
+        """Keep what is left, send it if that is quick, and close."""
         self.store()
+        self._send_the_last()
         if self._keeper:
             self._keeper.close()
+
+    def _send_the_last(self) -> None:
+        """That a node ends on purpose should be known where it is missed; the rest can wait for the next start."""
+        if self._drainer is None or self._keeper is None:
+            return
+        deadline = time.monotonic() + _LAST_SEND
+        while self._drainer.state.reachable and self._keeper.backlog().records and time.monotonic() < deadline:
+            time.sleep(0.005)  # the drainer tells nobody when it is done
+        self._drainer.stop(_LAST_TRY)
 
     def _breaker_changed(self, before: str, after: str, reason: Reason | None) -> None:
         """Called by the drainer, in its thread."""
