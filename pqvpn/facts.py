@@ -436,8 +436,9 @@ class Crashed(Fact):
 
 @dataclass(frozen=True, slots=True)
 class BreakerChanged(Fact):
-    """A circuit breaker changed its state. `state`, `before`: closed, open, half_open. `key`: the peer, server or
-    operation it guards. `cause`: rate, consecutive, waited, probe_failed, probes_passed, operator, reset.
+    """A circuit breaker changed its state. `state`, `before`: closed, open, half_open. `breaker`: peer, path, dns, crypto,
+    netlink, otlp, crash-reports; `key`: which one, where there are several. `cause`: rate, consecutive, waited,
+    probe_failed, probes_passed, held_open and held_closed (by an operator), reset.
     """
 
     event = "breaker.changed"
@@ -455,7 +456,9 @@ class BreakerChanged(Fact):
 
 @dataclass(frozen=True, slots=True)
 class RetryWaiting(Fact):
-    """An operation failed and is tried again after `seconds`. `number` counts its tries from 1."""
+    """An operation failed and is tried again after `seconds`. `number` counts its failures from 1. `operation`, `key`: as
+    `breaker` and `key` of its breaker, where it has one.
+    """
 
     event = "retry.waiting"
     area = "resilience"
@@ -482,6 +485,19 @@ class RetryEnded(Fact):
     reason: Reason | None = None
     peer: str = ""
     attempt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkChanged(Fact):
+    """Waits are cut short and breakers forget: links, addresses or routes of this machine changed, or it slept.
+
+    `cause`: changed, or resumed (after `seconds` of suspend).
+    """
+
+    event = "network.changed"
+    area = "resilience"
+    cause: str
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -612,7 +628,7 @@ FACTS: dict[str, type[Fact]] = {
         HandshakeFailed, HandshakeAbandoned, HandshakeRefused, FragmentsLost, SessionEnded, PeerStateChanged, Roamed,
         PathValidated, PathMtuChanged, IcmpReceived, InnerRefused, Resolved, ResolveFailed, Problem, ConfigurationLoaded,
         ConfigurationApplied, ConfigurationRefused, NodeStarted, NodeStopped, ChildEnded, ChildStarted, Crashed, BreakerChanged,
-        RetryWaiting, RetryEnded, ClockJumped,
+        RetryWaiting, RetryEnded, NetworkChanged, ClockJumped,
         HealthChanged, HealthActed, LevelChanged, LogLine, NodeObserved, PeerObserved, InterfaceObserved, CryptoChecked,
     )
 }  # fmt: skip

@@ -244,6 +244,11 @@ class Reason(Enum):
         "too many failures in a row: the operation is not tried for a while",
         "see why it fails; it is tried again by itself, or at once: pqvpn breaker reset NAME",
     )  # fmt: skip
+    BREAKER_HELD = (
+        "resilience.breaker_held", Action.FALLBACK, Who.OPERATOR, os.EX_TEMPFAIL,
+        "an operator holds a circuit breaker: what it guards is refused, or tried whatever comes of it",
+        "when the reason for it is gone: pqvpn breaker reset NAME",
+    )  # fmt: skip
     INTERNAL = (
         "node.internal", Action.RETRY, Who.US, os.EX_SOFTWARE,
         "an unexpected error; the part it happened in was abandoned",

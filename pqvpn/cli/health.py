@@ -75,7 +75,7 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(str(self._place))
 
 
-def ask(config: Path, path: str) -> tuple[int, dict[str, Any]]:
+def ask(config: Path, path: str, method: str = "GET") -> tuple[int, dict[str, Any]]:
     """Status and answer of the node's health endpoint.
 
     Raises PqvpnError: node.not_running, cli.telemetry_off, cli.observer_unreachable, host.no_permission.
@@ -83,7 +83,7 @@ def ask(config: Path, path: str) -> tuple[int, dict[str, Any]]:
     runtime = paths.runtime_folder_of(config)
     connection = _UnixConnection(paths.health_socket(runtime))
     try:
-        connection.request("GET", path)
+        connection.request(method, path)
         response = connection.getresponse()
         answer = jsonlib.loads(response.read(_LARGEST))
     except PermissionError:

@@ -11,7 +11,20 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from pqvpn.cli import bundle, explain, health, identity, loglevel, options, output, peers, service, status
+from pqvpn.cli import (
+    breakers,
+    bundle,
+    explain,
+    health,
+    identity,
+    loglevel,
+    options,
+    output,
+    peers,
+    service,
+    settings,
+    status,
+)
 from pqvpn.errors import PqvpnError
 from pqvpn.reasons import Reason
 
@@ -44,7 +57,13 @@ _COMMANDS = (
     (service.down, ("pqvpn down",)),
     (
         status.status,
-        ("pqvpn status", "pqvpn status --watch", "pqvpn status --drops", "pqvpn status --exit-code --json"),
+        (
+            "pqvpn status",
+            "pqvpn status --watch",
+            "pqvpn status --drops",
+            "pqvpn status --breakers",
+            "pqvpn status --exit-code --json",
+        ),
     ),
     (health.health, ("pqvpn health", "pqvpn health --json", "pqvpn health --ready")),
     (loglevel.log_level, ("pqvpn log-level", "pqvpn log-level handshake=debug --for 10m", "pqvpn log-level '*=info'")),
@@ -55,6 +74,8 @@ for _command, _examples in _COMMANDS:
     app.command(epilog=options.examples(*_examples))(_command)
 app.add_typer(identity.card_app, name="card")
 app.add_typer(peers.app, name="peer")
+app.add_typer(breakers.app, name="breaker")
+app.add_typer(settings.app, name="config")
 app.add_typer(bundle.app, name="diag")
 
 

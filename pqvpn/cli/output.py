@@ -81,3 +81,16 @@ def print_error(error: PqvpnError, modes: Modes) -> None:
         place = f"{bold}{told['place']}{plain}: " if told["place"] else ""
         print(f"{red}error{plain} [{told['code']}] {place}{told['detail'] or told['text']}", file=sys.stderr)
         print(f"  remedy: {told['remedy']}", file=sys.stderr)
+
+
+def columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in plain text."""
+    wide = widths(head, rows)
+    return "\n".join(
+        "  ".join(word.ljust(width) for word, width in zip(row, wide, strict=True)).rstrip() for row in (head, *rows)
+    )
+
+
+def widths(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    """How wide each column is."""
+    return [max(len(row[place]) for row in (head, *rows)) for place in range(len(head))]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pqvpn.cli import client, options, output, view
+from pqvpn.cli import breakers, client, options, output, view
 from pqvpn.config import paths
 
 if TYPE_CHECKING:
@@ -26,12 +26,16 @@ def status(
     config: options.Config = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Refresh every second until Ctrl-C.")] = False,
     drops: Annotated[bool, typer.Option("--drops", help="Show discarded packets by reason instead.")] = False,
+    breakers_: Annotated[bool, typer.Option("--breakers", help="Show the circuit breakers instead.")] = False,
     exit_code: Annotated[
         bool, typer.Option("--exit-code", help="End with 1 unless every peer is up, with full security.")
     ] = False,
     json: options.Json = False,
 ) -> None:
     """Show the running node and its peers. Exit code 0 when the node answers, 69 when none runs."""
+    if breakers_:
+        breakers.show(options.config_path(config), json=json, watch=_INTERVAL if watch else None)
+        return
     runtime = paths.runtime_folder_of(options.config_path(config))
     if watch:
         _watch(runtime, drops, json)
@@ -80,24 +84,13 @@ def plain(answer: Mapping[str, Any], drops: bool = False) -> str:
     """The answer as plain text."""
     if drops:
         rows = view.drops(answer)
-        return _columns(("REASON", "PACKETS"), rows) if rows else "No packet was discarded."
+        return output.columns(("REASON", "PACKETS"), rows) if rows else "No packet was discarded."
     lines = [note.text for note in view.headline(answer)]
     if rows_ := [view.row(peer) for peer in view.peers(answer)]:
-        lines += ["", _columns(view.COLUMNS, rows_)]
+        lines += ["", output.columns(view.COLUMNS, rows_)]
     if notes := view.notes(answer):
         lines += ["", *(note.text for note in notes)]
     return "\n".join(lines)
-
-
-def _columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    widths = _widths(head, rows)
-    return "\n".join(
-        "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)
-    )
-
-
-def _widths(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
-    return [max(len(row[place]) for row in (head, *rows)) for place in range(len(head))]
 
 
 def _rich(answer: Mapping[str, Any], drops: bool, width: int) -> "Group":
@@ -107,7 +100,7 @@ def _rich(answer: Mapping[str, Any], drops: bool, width: int) -> "Group":
     if drops:
         return Group(Text(plain(answer, drops=True)))
     rows = [view.row(peer) for peer in view.peers(answer)]
-    fits = sum(_widths(view.COLUMNS, rows)) + 2 * len(view.COLUMNS) <= width
+    fits = sum(output.widths(view.COLUMNS, rows)) + 2 * len(view.COLUMNS) <= width
     above = [Text(note.text, style="bold red" if note.alarm else "") for note in view.headline(answer)]
     below = [Text(note.text, style="bold red" if note.alarm else "yellow") for note in view.notes(answer)]
     return Group(*above, Text(""), _table(rows) if fits else _blocks(rows), Text(""), *below)

@@ -13,7 +13,14 @@ from urllib.parse import urlsplit
 
 from pqvpn.config.fields import IPAddress, IPNetwork
 from pqvpn.config.findings import Findings, Loc
-from pqvpn.config.schema import HealthSection, NodeSection, PeerSection, TelemetrySection, TimersSection
+from pqvpn.config.schema import (
+    BreakersSection,
+    HealthSection,
+    NodeSection,
+    PeerSection,
+    TelemetrySection,
+    TimersSection,
+)
 from pqvpn.config.units import format_duration
 from pqvpn.reasons import Reason
 
@@ -203,3 +210,11 @@ def check_timers(findings: Findings, timers: TimersSection) -> None:
         if lower > upper:
             detail = f"{lower_name} ({format_duration(lower)}) is more than {upper_name} ({format_duration(upper)})"
             findings.add(Reason.CONFIG_TIMER, ("timers", upper_name), detail, f"raise {upper_name} or lower the other")
+
+
+def check_breakers(findings: Findings, breakers: BreakersSection) -> None:
+    """A breaker's shortest wait is not above its longest."""
+    if breakers.open_for > breakers.open_longest:
+        lower, upper = format_duration(breakers.open_for), format_duration(breakers.open_longest)
+        detail = f"open_for ({lower}) is more than open_longest ({upper})"
+        findings.add(Reason.CONFIG_TIMER, ("breakers", "open_longest"), detail, "raise open_longest or lower open_for")

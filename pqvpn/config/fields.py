@@ -262,6 +262,14 @@ def parse_share(value: Any) -> float:
     return float(value)
 
 
+def parse_rate(value: Any) -> float:
+    """A share above zero."""
+    share = parse_share(value)
+    if share < 0.01:
+        raise BadValue("expected a share from 0.01 to 1.0, without quotes")
+    return share
+
+
 def parse_url(value: Any) -> str:
     """http:// or https:// with a host and a port, and nothing secret in it."""
     text = _text(value, "a URL")

@@ -20,6 +20,7 @@ from pqvpn.config.schema import (
     PEERS_HIGHEST,
     RESERVED,
     SECTIONS,
+    BreakersSection,
     HealthSection,
     LogSection,
     NodeConfig,
@@ -79,11 +80,13 @@ def parse(source: str, path: Path, *, today: datetime.date | None = None) -> Nod
     telemetry = _section(findings, ("telemetry",), document.get("telemetry", {}), TelemetrySection)
     health = _section(findings, ("health",), document.get("health", {}), HealthSection)
     restart = _section(findings, ("restart",), document.get("restart", {}), RestartSection)
+    breakers = _section(findings, ("breakers",), document.get("breakers", {}), BreakersSection)
     security = _section(findings, ("security",), document.get("security", {}), SecuritySection)
     offload = _section(findings, ("offload",), document.get("offload", {}), OffloadSection)
     peers = _peer_sections(findings, document.get("peer", {}))
     _cross_check(findings, node, timers, telemetry, health, peers, today)
     folder = real.parent
+    checks.check_breakers(findings, breakers)
     _check_runtime_folder(findings, real, node)
     identity = _identity(findings, folder, node)
     card = identity.card() if identity else None
@@ -106,6 +109,7 @@ def parse(source: str, path: Path, *, today: datetime.date | None = None) -> Nod
         telemetry=telemetry,
         health=health,
         restart=restart,
+        breakers=breakers,
         security=security,
         offload=offload,
         identity=identity,

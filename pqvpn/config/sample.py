@@ -78,6 +78,17 @@ addresses = [{addresses}]      # of this machine inside the VPN
 # hang_after = "1s"                # without progress; control is given twice, the observer ten times as long
 # spares = true                    # one lane and one control wait, imported, to replace one that died
 
+[breakers]                         # what fails again and again is left alone for a while; applied by `pqvpn reload`
+# window = "30s"                   # outcomes are counted for so long
+# minimum_calls = 5                # with fewer the rate says nothing
+# failure_rate = 0.5               # opens the breaker
+# consecutive = 3                  # so many failures in a row do as well
+# open_for = "5s"                  # doubled by each probe that fails; a peer is left alone for 15s at most
+# open_longest = "60s"
+# probes = 1                       # calls let through, to see
+# slow_after = "0s"                # a call that takes longer is a failure; 0s: never
+# most = 1024                      # breakers of one kind
+
 [security]
 # on_crypto_failure = "closed"     # no key, no packet
 

@@ -29,6 +29,7 @@ from pqvpn.config.fields import (
     Switch,
     count,
     duration,
+    parse_rate,
     parse_share,
     parse_url,
     schedule,
@@ -217,6 +218,23 @@ class RestartSection(Section):
     spares: bool = True
 
 
+class BreakersSection(Section):
+    """[breakers]: when a circuit breaker opens and tries again (`resilience/breaker.py`). Times in seconds.
+
+    `slow_after` 0: a slow call is no failure. `most` breakers of one kind are kept.
+    """
+
+    window: Annotated[float, _seconds(1.0, 600.0)] = 30.0
+    minimum_calls: Annotated[int, PlainValidator(count(1, 1000))] = 5
+    failure_rate: Annotated[float, PlainValidator(parse_rate)] = 0.5
+    consecutive: Annotated[int, PlainValidator(count(1, 100))] = 3
+    open_for: Annotated[float, _seconds(0.5, 60.0)] = 5.0
+    open_longest: Annotated[float, _seconds(0.5, 600.0)] = 60.0
+    probes: Annotated[int, PlainValidator(count(1, 16))] = 1
+    slow_after: Jitter = 0.0
+    most: Annotated[int, PlainValidator(count(256, 4096))] = 1024
+
+
 class SecuritySection(Section):
     """[security]: `on_crypto_failure` has one value; the way out is opt-in per peer (PROTOCOL section 8)."""
 
@@ -241,10 +259,11 @@ SECTIONS: dict[str, type[Section]] = {
     "telemetry": TelemetrySection,
     "health": HealthSection,
     "restart": RestartSection,
+    "breakers": BreakersSection,
     "security": SecuritySection,
     "offload": OffloadSection,
 }
-RESERVED = ("breakers", "crash_reports")  # may stand there, empty
+RESERVED = ("crash_reports",)  # may stand there, empty
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +295,7 @@ class NodeConfig:
     telemetry: TelemetrySection
     health: HealthSection
     restart: RestartSection
+    breakers: BreakersSection
     security: SecuritySection
     offload: OffloadSection
     identity: IdentityKey

@@ -1,21 +1,31 @@
-"""What an operator can ask a running node for: status, reload, reconnect, down.
+"""What an operator can ask a running node for: status, reload, reconnect, breakers, down.
 
 Owns the operations of the control socket and the requests that wait for the supervisor's answer. Knows no protocol.
 """
 
 import asyncio
 import socket
+from collections.abc import Callable
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from pqvpn.control import loglevels, supervision
 from pqvpn.control.api import Api, RequestRefusedError
-from pqvpn.control.supervision import Configure, ErrorInfo, PeerSpec, Processes, ReloadRefused
+from pqvpn.control.supervision import (
+    BreakerRequested,
+    Configure,
+    ErrorInfo,
+    PeerSpec,
+    Processes,
+    ReloadRefused,
+    SupervisorBreakers,
+)
 from pqvpn.errors import PqvpnError
 from pqvpn.facts import ConfigurationApplied, ConfigurationRefused, Problem
 from pqvpn.host.clock import now
 from pqvpn.identity import peer_id
 from pqvpn.reasons import Reason
+from pqvpn.resilience.registry import Action, Kind
 from pqvpn.telemetry.redaction import Policy, Redactor
 
 if TYPE_CHECKING:
@@ -44,6 +54,8 @@ class Operations:
             "reconnect": self.reconnect,
             "degrade": self.degrade,
             "log_level": self.log_level,
+            "breakers": self.breakers,
+            "breaker": self.breaker,
             "down": self.down,
         }
         self._api = Api(listener, operations)
@@ -65,10 +77,14 @@ class Operations:
 
     async def reload(self, _: dict[str, Any]) -> dict[str, Any]:
         """Have the configuration file read again and applied; nothing changes when it has errors."""
+        return await self._ask_supervisor(supervision.ReloadRequested)
+
+    async def _ask_supervisor(self, message: Callable[[int], supervision.ToSupervisor]) -> dict[str, Any]:
+        """Send a message with a number, and wait for the answer to it."""
         request = next(self._requests)
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._waiting[request] = answer
-        supervision.send(self._process.link, supervision.ReloadRequested(request))
+        supervision.send(self._process.link, message(request))
         try:
             return await asyncio.wait_for(answer, _RELOAD_LIMIT)
         finally:
@@ -78,6 +94,10 @@ class Operations:
         """Begin a handshake with the peer named, whatever its state."""
         peer = self._named(request)
         process = self._process
+        held = process.gates.registry.get(Kind.PEER, peer.name)
+        if held.held and held.opened:
+            name = f"{Kind.PEER}/{peer.name}"
+            raise PqvpnError(Reason.BREAKER_OPEN, f"{name} is held open", remedy=f"pqvpn breaker reset {name}")
         process.do(lambda: process.core.want_session(peer.peer_id, now(), force=True))
         process.resolver.look_again(peer.peer_id)
         return {"peer": peer.name}
@@ -101,6 +121,33 @@ class Operations:
         """Show the log's levels, or set the one of an area for a while."""
         return loglevels.change(request, self._process.publish, self._process.link)
 
+    async def breakers(self, _: dict[str, Any]) -> dict[str, Any]:
+        """Every breaker of control and supervisor."""
+        return {"breakers": self._process.breakers()}
+
+    async def breaker(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Open, close or reset the breaker named."""
+        name = str(request.get("name", ""))
+        try:
+            action = Action(str(request.get("action")))
+        except ValueError:
+            raise PqvpnError(Reason.REQUEST_REFUSED, "the action is open, close or reset") from None
+        if any(row["name"] == name for row in self._process.supervisor_breakers):
+            return await self._ask_supervisor(lambda number: BreakerRequested(number, name, action.value))
+        row = self._process.gates.registry.act(name, action)
+        if action is not Action.OPEN:
+            self._try_now(name)
+        return row
+
+    def _try_now(self, name: str) -> None:
+        """A breaker that lets calls through again: those who wait for it need not wait any longer."""
+        process = self._process
+        for peer, spec in process.peers.items():
+            if name.startswith((f"{Kind.PEER}/{spec.name}", f"{Kind.PATH}/{spec.name}/")):
+                process.do(lambda: process.core.released(peer, now()))  # noqa: B023 - called at once
+        if name.startswith(f"{Kind.DNS}/"):
+            process.resolver.good_news()
+
     def _named(self, request: dict[str, Any]) -> PeerSpec:
         name = str(request.get("peer", ""))
         for peer, spec in self._process.peers.items():
@@ -118,7 +165,12 @@ class Operations:
         match message:
             case Processes():
                 self._process.processes = message
-            case Configure(request, peers, changes, restart_needed):
+            case SupervisorBreakers(rows, request):
+                self._process.supervisor_breakers = rows
+                if request and rows:
+                    self._answer(request, rows[0])
+            case Configure(request, peers, changes, restart_needed, breakers):
+                self._process.gates.registry.apply(breakers)
                 added = {p.peer_id for p in peers} - self._process.peers.keys()
                 self._process.configure(peers)
                 self._process.call(added)

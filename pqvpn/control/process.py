@@ -13,25 +13,25 @@ from dataclasses import replace
 from typing import Any
 
 from pqvpn import __version__
-from pqvpn.control import operations, status, supervision
+from pqvpn.control import given, operations, status, supervision
+from pqvpn.control.gates import Gates
 from pqvpn.control.lanes import Lanes
-from pqvpn.control.resolver import Resolver, literal
+from pqvpn.control.news import News
+from pqvpn.control.resolver import Resolver
 from pqvpn.control.supervision import ControlStart, PeerSpec
 from pqvpn.control.traffic import Traffic
 from pqvpn.control.watch import Watch
 from pqvpn.control.whose import NOBODY, Context, Whose, working_for
 from pqvpn.crypto import selftest
-from pqvpn.crypto.secret import Secret
 from pqvpn.dataplane import events
 from pqvpn.dataplane.counters import Counters
 from pqvpn.drops import DropReason
-from pqvpn.facts import FactHook, InnerRefused, Problem
+from pqvpn.facts import FactHook, InnerRefused, NetworkChanged, Problem
 from pqvpn.host import datagrams, icmp
 from pqvpn.host.clock import now
 from pqvpn.protocol import effects
 from pqvpn.protocol.core import Core
 from pqvpn.protocol.effects import Activity, Effect, Trigger
-from pqvpn.protocol.settings import NodeSettings, PeerSettings
 from pqvpn.protocol.views import PeerView
 from pqvpn.reasons import Reason
 from pqvpn.telemetry import context
@@ -62,12 +62,15 @@ class ControlProcess:
         self.udp = socket.socket(fileno=start.udp)
         self.lanes = Lanes([socket.socket(fileno=fd) for fd in start.lane_links], self.counters, self._event)
         self.traffic = Traffic(self.counters)
-        self.resolver = Resolver(self._resolved, publish)
-        self.core = Core(_node_settings(start, self.failed_tests), os.urandom, now())
+        self.gates = Gates(start.breakers, now, publish)
+        self.resolver = Resolver(self._resolved, publish, self.gates.registry)
+        self.core = Core(given.node_settings(start, self.failed_tests), os.urandom, now(), self.gates)
         self.peers: dict[bytes, PeerSpec] = {}
         self.whose = Whose(self.core, self.lanes, self.peers)
         self.processes = supervision.Processes((), {})
+        self.supervisor_breakers: tuple[dict[str, Any], ...] = ()
         self.watch = Watch(self)
+        self.news = News(self._good_news, start.interface)
         self._icmp = [socket.socket(fileno=fd) for fd in start.icmp]
         self._timer: asyncio.TimerHandle | None = None
         self._ticks = 0
@@ -95,11 +98,13 @@ class ControlProcess:
         await api.start(socket.socket(fileno=self.start.api))
         supervision.send(self.link, supervision.ControlReady())
         self.operations = api
+        self.news.listen(loop)
         ticker = asyncio.create_task(self._tick(), name="tick")
         await self.ended.wait()
         ticker.cancel()
         api.close()
         self.resolver.close()
+        self.news.close()
         self.do(lambda: self.core.close(now()))
         self.lanes.close()
 
@@ -122,8 +127,9 @@ class ControlProcess:
     def configure(self, peers: tuple[PeerSpec, ...]) -> None:
         """Apply the complete set of peers at once."""
         self.peers = self.whose.peers = {p.peer_id: p for p in peers}
+        self.gates.configure({p.peer_id: p.name for p in peers})
         self.lanes.configure({p.peer_id: p.allowed_ips for p in peers})
-        self.do(lambda: self.core.set_peers(tuple(_peer_settings(p) for p in peers), now()))
+        self.do(lambda: self.core.set_peers(tuple(given.peer_settings(p) for p in peers), now()))
         self.resolver.configure({p.peer_id: p.endpoints for p in peers}, {p.peer_id: p.name for p in peers})
 
     def call(self, peers: Iterable[bytes]) -> None:
@@ -192,6 +198,7 @@ class ControlProcess:
             case events.Holding(_, sessions):
                 self._adopt(lane, sessions)
             case events.LaneFault(_, where, count):
+                self.gates.lane_fault(where)
                 self.publish(Problem(Reason.INTERNAL, f"lane-{lane}", f"{where} ({count} times)"))
             case events.InnerRefused(slot, drop, count):
                 session_id, name, _ = whose.slot(slot)
@@ -204,6 +211,11 @@ class ControlProcess:
         if found:
             self.do(lambda: self.core.adopt(tuple(found), now(), self.lanes.selected()))
         self.lanes.bring_up_to_date(lane)
+
+    def _good_news(self, cause: str, seconds: float) -> None:
+        self.publish(NetworkChanged(cause, round(seconds, 3)))
+        self.do(lambda: self.core.good_news(now()))
+        self.resolver.good_news()
 
     def _resolved(self, peer: bytes, addresses: tuple[Address, ...]) -> None:
         self.do(lambda: self.core.set_endpoints(peer, addresses, now()), self.whose.peer(peer))
@@ -248,6 +260,7 @@ class ControlProcess:
                 self._decide(lambda: self.core.observe(slot, activity, now()))  # noqa: B023 - called at once
             self._read_icmp()
             self._arm()
+            self.news.tick()
             if self._ticks % _SAMPLE_EVERY == 0:
                 self.traffic.sample(now(), self.slots())
             try:
@@ -275,6 +288,7 @@ class ControlProcess:
             "version": __version__,
             "node": status.node(self.start, self.processes, offloads, self.failed_tests, views, time),
             "processes": status.process_list(self.processes, time),
+            "breakers": self.breakers(only_unusual=True),
             "drops": status.drops(self.counters.drops(), self.core.drops),
         }
 
@@ -288,6 +302,11 @@ class ControlProcess:
             )
             for view in views
         ]  # fmt: skip
+
+    def breakers(self, *, only_unusual: bool = False) -> list[dict[str, Any]]:
+        """Those of this process, then the supervisor's; or only what is not closed, or is held."""
+        others = [r for r in self.supervisor_breakers if not only_unusual or r["held"] or r["state"] != "closed"]
+        return [*self.gates.registry.rows(only_unusual), *others]
 
     def slots(self) -> dict[bytes, list[tuple[int, bytes]]]:
         """(slot, session ID) of every installed session by peer."""
@@ -353,33 +372,3 @@ class ControlProcess:
                 trace = trace.tb_next
             place = f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}" if trace else ""
             self.publish(Problem(Reason.INTERNAL, component, f"{type(error).__name__} at {place}"))
-
-
-def _node_settings(start: ControlStart, failed: tuple[str, ...]) -> NodeSettings:
-    return NodeSettings(
-        peer_id=start.peer_id,
-        seed=Secret(start.seed),
-        network_key=Secret(start.network_key) if start.network_key else None,
-        lanes=start.lanes,
-        mtu=start.mtu,
-        aeads=selftest.usable_aeads(failed),
-        prefer_chacha=not start.aes_instructions,
-        handshakes=selftest.handshakes_possible(failed),
-        boot_id=start.boot_id,
-        sample=start.sample,
-        timers=start.timers,
-    )
-
-
-def _peer_settings(spec: PeerSpec) -> PeerSettings:
-    return PeerSettings(
-        peer_id=spec.peer_id,
-        name=spec.name,
-        public_key=spec.public_key,
-        psk=Secret(spec.psk) if spec.psk else None,
-        endpoints=tuple(a for a in map(literal, spec.endpoints) if a),
-        keepalive=spec.keepalive,
-        trace=spec.trace,
-        allow_degraded=spec.allow_degraded,
-        degraded_until=spec.degraded_until,
-    )

@@ -6,12 +6,14 @@ beside it). Knows nothing of what either side does with them. Times are seconds 
 
 import os
 import socket
+from typing import Any
 
 import msgspec
 
 from pqvpn.dataplane.events import Offloads
 from pqvpn.host import handover
 from pqvpn.protocol.settings import Timers
+from pqvpn.resilience.registry import Settings
 
 _INLINE = 100_000
 """Longer messages (1000 peers take about 1.4 MB) pass in a memfd: the default socket buffer holds 208 KiB."""
@@ -93,6 +95,7 @@ class ControlStart(_Message, frozen=True):
     quiet: bool = False  # standard error is a file that nobody rotates
     sample: float = 1.0  # the share of our handshakes that is traced; 0 without telemetry
     icmp: tuple[int, ...] = ()  # raw sockets that hear ICMP errors; none where the kernel refused
+    breakers: Settings = Settings()
 
 
 class Configure(_Message, frozen=True):
@@ -102,6 +105,7 @@ class Configure(_Message, frozen=True):
     peers: tuple[PeerSpec, ...]
     changes: tuple[str, ...]
     restart_needed: tuple[str, ...]
+    breakers: Settings = Settings()
 
 
 class ReloadRefused(_Message, frozen=True):
@@ -109,6 +113,13 @@ class ReloadRefused(_Message, frozen=True):
 
     request: int
     errors: tuple[ErrorInfo, ...]
+
+
+class SupervisorBreakers(_Message, frozen=True):
+    """The supervisor's own breakers, whenever one changed. With a `request` the first is what the operator asked for."""
+
+    rows: tuple[dict[str, Any], ...]
+    request: int = 0
 
 
 class LaneReplaced(_Message, frozen=True):
@@ -150,12 +161,20 @@ class LevelRequested(_Message, frozen=True):
     seconds: float | None
 
 
+class BreakerRequested(_Message, frozen=True):
+    """An operator wants something of one of the supervisor's breakers."""
+
+    request: int
+    name: str
+    action: str
+
+
 class StopRequested(_Message, frozen=True):
     """An operator wants the node to end."""
 
 
-ToControl = ControlStart | Configure | ReloadRefused | LaneReplaced | Processes | Poke | Shutdown
-ToSupervisor = ControlReady | ReloadRequested | LevelRequested | StopRequested
+ToControl = ControlStart | Configure | SupervisorBreakers | ReloadRefused | LaneReplaced | Processes | Poke | Shutdown
+ToSupervisor = ControlReady | ReloadRequested | LevelRequested | BreakerRequested | StopRequested
 
 _DESCRIPTORS = ("udp", "api", "counters", "lane_links", "icmp", "facts")
 _encoder = msgspec.msgpack.Encoder()

@@ -141,5 +141,6 @@ def make_control(
         redact_key=policy.key,
         redact_hosts=tuple(policy.hosts),
         quiet=quiet,
+        breakers=translate.breakers(config),
     )
     supervision.send_start(waiting.link, message)

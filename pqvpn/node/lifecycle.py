@@ -20,7 +20,7 @@ from pqvpn.control import supervision
 from pqvpn.control.supervision import ProcessInfo
 from pqvpn.dataplane.counters import Counters
 from pqvpn.errors import PqvpnError
-from pqvpn.facts import ConfigurationLoaded, NodeStarted, NodeStopped, Problem
+from pqvpn.facts import ConfigurationLoaded, Fact, NodeStarted, NodeStopped, Problem
 from pqvpn.host import clock, privileges
 from pqvpn.host.clock import now
 from pqvpn.host.privileges import Capability
@@ -31,6 +31,7 @@ from pqvpn.node.service import Service
 from pqvpn.node.spare import Spare
 from pqvpn.node.watch import InterfaceWatch
 from pqvpn.reasons import Reason
+from pqvpn.resilience.registry import Action, Kind, Registry
 from pqvpn.resilience.restarts import RestartPolicy
 from pqvpn.resilience.supervisor import Process, Supervisor
 from pqvpn.telemetry import jsonlog
@@ -77,9 +78,15 @@ class Node:
         self._control_ready = False
         self._lane_ends: dict[int, socket.socket] = {}
         self._interface: Interface | None = None
-        acts = Acts(self._recreate_interface, self._restore_interface) if config.health.mend else None
+        self._breakers = Registry(translate.breakers(config), now, self._breaker_changed, "supervisor")
+        self._netlink = self._breakers.get(Kind.NETLINK)
+        acts = (
+            Acts(self._netlink.decorate(self._recreate_interface), self._netlink.decorate(self._restore_interface))
+            if config.health.mend
+            else None
+        )
         mender = Mender(acts, self._publish)
-        self._watch = InterfaceWatch(config.health.interval, self._publish, mender)
+        self._watch = InterfaceWatch(config.health.interval, self._publish, mender, self._netlink)
         self._mark("load")
         self._publish(ConfigurationLoaded(len(config.peers), self._parts["load"]))
 
@@ -251,6 +258,9 @@ class Node:
             case supervision.LevelRequested(area, level, seconds):
                 with contextlib.suppress(ValueError):  # control has refused what is not acceptable
                     jsonlog.set_level(area, level, seconds)
+            case supervision.BreakerRequested(request, name, action):
+                self._breakers.act(name, Action(action))
+                self._tell_breakers(request)
             case supervision.StopRequested():
                 self._stop_cause = "request"
 
@@ -264,6 +274,14 @@ class Node:
             if self._observing.enabled:
                 self._watch.begin(now())
         self._tell_processes()
+        self._tell_breakers()
+
+    def _breaker_changed(self, fact: Fact) -> None:
+        self._publish(fact)
+        self._tell_breakers()
+
+    def _tell_breakers(self, request: int = 0) -> None:
+        self._tell_control(supervision.SupervisorBreakers(tuple(self._breakers.rows()), request))
 
     def _reload(self, request: int) -> None:
         self._service.reloading()
@@ -277,8 +295,11 @@ class Node:
         except PqvpnError as error:
             self._tell_control(supervision.ReloadRefused(request, translate.errors(error)))
             return
+        # an operator asks for it: that the kernel refused before is no reason not to try, an operator's hold is
+        self._breakers.good_news(Kind.NETLINK)
         try:
-            self._set_routes(new)
+            with self._netlink.guard():
+                self._set_routes(new)
         except PqvpnError as error:
             self._set_routes(self._config)
             self._tell_control(supervision.ReloadRefused(request, translate.errors(error)))
@@ -286,7 +307,10 @@ class Node:
         changed, later = translate.changes(self._config, new), translate.restart_needed(self._config, new)
         self._config = translate.in_force(self._config, new)
         self._apply_restart()
-        self._tell_control(supervision.Configure(request, translate.peers(new), changed, later))
+        settings = translate.breakers(new)
+        self._breakers.apply(settings)
+        self._observing.apply(settings)
+        self._tell_control(supervision.Configure(request, translate.peers(new), changed, later, settings))
 
     def _apply_restart(self) -> None:
         for name in self._supervisor.children:

@@ -19,6 +19,7 @@ from pqvpn.identity import peer_id
 from pqvpn.node import children, translate
 from pqvpn.observer import start as starting
 from pqvpn.reasons import Reason
+from pqvpn.resilience.registry import Settings
 from pqvpn.resilience.supervisor import Process
 from pqvpn.telemetry import envelope, jsonlog, redaction
 from pqvpn.telemetry.publish import Publisher
@@ -65,6 +66,7 @@ class Observing:
         self._endpoint = _endpoint_of(config) if self.enabled else None
         self._link = envelope.link() if self.enabled else None
         self._publisher = Publisher("supervisor", self._link[1] if self._link else None)
+        self._breakers = translate.breakers(config)
         self._unix: socket.socket | None = None
         self._tcp: socket.socket | None = None
         self._process_link: socket.socket | None = None
@@ -106,6 +108,12 @@ class Observing:
         """Ask the observer for a sign of progress."""
         if self._process_link:
             children.poke(self._process_link)
+
+    def apply(self, breakers: Settings) -> None:
+        """[breakers] was changed, for this observer and its successors."""
+        self._breakers = breakers
+        if self._process_link:
+            children.poke(self._process_link, starting.news(breakers))
 
     def let_go(self) -> None:
         """Close the observer's link: it reads what is left and ends."""
@@ -161,6 +169,7 @@ class Observing:
             health_tcp=self._tcp.fileno() if self._tcp else -1,
             tcp_is_loopback=_is_loopback(self._tcp),
             supervisor_pid=os.getpid(),
+            breakers=self._breakers,
         )
 
     def _records(self) -> starting.RecordSettings:

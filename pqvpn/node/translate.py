@@ -13,6 +13,7 @@ from pqvpn.control.supervision import ErrorInfo, PeerSpec
 from pqvpn.errors import ConfigErrors, PqvpnError
 from pqvpn.host.clock import now
 from pqvpn.protocol.settings import Timers
+from pqvpn.resilience.registry import Settings
 from pqvpn.resilience.restarts import RestartPolicy, When
 from pqvpn.telemetry.redaction import without_secrets
 
@@ -66,12 +67,14 @@ def errors(error: PqvpnError) -> tuple[ErrorInfo, ...]:
 
 
 def changes(old: NodeConfig, new: NodeConfig) -> tuple[str, ...]:
-    """What a reload changes among the peers, in words."""
+    """What a reload changes, in words."""
     before = {p.name: p for p in old.peers}
     after = {p.name: p for p in new.peers}
     found = [f"peer {name} added" for name in after if name not in before]
     found += [f"peer {name} removed" for name in before if name not in after]
     found += [f"peer {name} changed" for name in after if name in before and _peer(after[name]) != _peer(before[name])]
+    if old.breakers != new.breakers:
+        found.append("breakers changed")
     return tuple(found)
 
 
@@ -90,11 +93,11 @@ def restart_needed(old: NodeConfig, new: NodeConfig) -> tuple[str, ...]:
 
 
 def in_force(running: NodeConfig, new: NodeConfig) -> NodeConfig:
-    """The running configuration with what a reload takes of a new one: peers, and policies of restarts."""
+    """The running configuration with what a reload takes of a new one: peers, policies of restarts, breakers."""
     restart = new.restart.model_copy(
         update={"spares": running.restart.spares, "hang_after": running.restart.hang_after}
     )
-    return replace(running, peers=new.peers, restart=restart)
+    return replace(running, peers=new.peers, restart=restart, breakers=new.breakers)
 
 
 def restart_policy(config: NodeConfig, component: str) -> RestartPolicy:
@@ -109,6 +112,11 @@ def restart_policy(config: NodeConfig, component: str) -> RestartPolicy:
         slow_every=section.slow_every,
         lived=section.lived,
     )
+
+
+def breakers(config: NodeConfig) -> Settings:
+    """[breakers] as the processes take it."""
+    return Settings(**{f.name: getattr(config.breakers, f.name) for f in fields(Settings)})
 
 
 def has_aes_instructions() -> bool:

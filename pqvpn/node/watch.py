@@ -1,30 +1,37 @@
 """When the supervisor looks at its interface.
 
 Owns the rhythm: every interval, less often when a look takes long, so that it never keeps the supervisor from its
-children. What a look is, is `host/interface_look.py`; what is done about it is `mending.py`; what it
-means for health is the observer's matter.
+children, and less often when the kernel refuses, by breaker and backoff. What a look is, is `host/interface_look.py`;
+what is done about it is `mending.py`; what it means for health is the observer's matter.
 """
 
 import contextlib
 from typing import TYPE_CHECKING, Final
 
 from pqvpn.errors import PqvpnError
-from pqvpn.facts import FactHook
+from pqvpn.facts import FactHook, RetryEnded, RetryWaiting
 from pqvpn.host.clock import now
 from pqvpn.node.mending import Mender
+from pqvpn.reasons import Reason
+from pqvpn.resilience.backoff import Backoff
+from pqvpn.resilience.breaker import Breaker, BreakerOpenError
+from pqvpn.resilience.registry import Kind
 
 if TYPE_CHECKING:
     from pqvpn.host.netlink import Interface
 
 _SHARE: Final = 0.01
 """The largest share of the supervisor's time that looking takes."""
+_LONGEST: Final = 30.0
 
 
 class InterfaceWatch:
     """Looks every `interval` seconds once it has begun. `due`: when next, None: never. `mender` acts on what is seen."""
 
-    def __init__(self, interval: float, publish: FactHook, mender: Mender) -> None:
+    def __init__(self, interval: float, publish: FactHook, mender: Mender, breaker: Breaker) -> None:
         self._interval = interval
+        self._breaker = breaker
+        self._waits = Backoff(interval, _LONGEST)
         self._publish = publish
         self._mender = mender
         self.due: float | None = None
@@ -37,9 +44,25 @@ class InterfaceWatch:
         """Look and publish what was seen. A kernel that refuses is asked again: silence is told by health."""
         if self.due is None or time < self.due or interface is None:
             return
-        with contextlib.suppress(PqvpnError, OSError):
-            seen = interface.look()
-            self._publish(seen)
-            self._mender.seen(seen, time)
+        wait = self._look(interface, time)
         took = now() - time
-        self.due = time + max(self._interval, took / _SHARE)
+        self.due = time + max(self._interval, took / _SHARE, wait)
+
+    def _look(self, interface: "Interface", time: float) -> float:
+        """Look once, by leave of the breaker; seconds to wait at least before the next look."""
+        try:
+            with self._breaker.guard():
+                seen = interface.look()
+        except BreakerOpenError as refusal:
+            return min(refusal.seconds, _LONGEST)
+        except (PqvpnError, OSError) as error:
+            reason = error.reason if isinstance(error, PqvpnError) else Reason.KERNEL_REFUSED
+            wait = self._waits.next()
+            self._publish(RetryWaiting(Kind.NETLINK, "", self._waits.tries, round(wait, 3), reason))
+            return wait
+        if tries := self._waits.reset():
+            self._publish(RetryEnded(Kind.NETLINK, "", tries, "recovered"))
+        self._publish(seen)
+        with contextlib.suppress(PqvpnError, OSError):
+            self._mender.seen(seen, time)
+        return 0.0

@@ -5,7 +5,7 @@ the machine's use by whoever looked. What an item then shows is `resilience/heal
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from pqvpn.facts import ChildEnded, ClockJumped, CryptoChecked, Fact, InterfaceObserved, NodeObserved, PeerObserved
@@ -44,6 +44,7 @@ class Checks:
         self._last: InterfaceObserved | None = None
         self._sends: tuple[int, int] | None = None
         self._drops: Mapping[str, Any] = {}
+        self._held: list[Mapping[str, Any]] = []
         self._lost = 0
         self.pids: dict[str, int] = {}
 
@@ -82,6 +83,7 @@ class Checks:
         processes = [_table(each) for each in _list(status.get("processes"))][:_MOST_PROCESSES]
         self.pids = {str(p.get("component")): p["pid"] for p in processes if isinstance(p.get("pid"), int)}
         self._drops = _table(status.get("drops"))
+        self._held = [_table(row) for row in _list(status.get("breakers"))]
 
     def _crypto(self, failed: tuple[str, ...], now: float) -> None:
         state, reason = (State.FAILING, Reason.SELF_TEST_FAILED) if failed else (State.OK, None)
@@ -219,6 +221,14 @@ class Checks:
     def collector(self, state: State, reason: Reason | None, evidence: str, now: float) -> None:
         """How sending to the configured endpoint goes."""
         self._see(Item.COLLECTOR, "", state, reason, evidence, now)
+
+    def breakers(self, own: Sequence[Mapping[str, Any]], now: float) -> None:
+        """What operators hold is told until they let go of it. `own`: those of this process."""
+        held = {str(row.get("name")): row for row in (*self._held, *own) if row.get("held")}
+        for name, row in held.items():
+            evidence = f"held {row.get('state')} in {row.get('process')}"
+            self._see(Item.BREAKER, name, State.WARNING, Reason.BREAKER_HELD, evidence, now)
+        self._health.keep(Item.BREAKER, held)
 
     def _see(self, item: Item, key: str, state: State, reason: Reason | None, evidence: str, now: float) -> None:
         self._health.observe(item, key, state, reason, evidence, now)

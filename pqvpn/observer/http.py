@@ -1,8 +1,9 @@
 """Health and metrics over HTTP: /livez, /readyz, /health, /metrics.
 
 Owns the paths, the answers' formats, the bearer token and the limits that keep strangers from using this process up:
-connections, sizes of requests, time. Uvicorn reads and writes; there are no signal handlers and no access log. Knows
-nothing of what is healthy: it is given functions that say so.
+connections, sizes of requests, time. /breakers is for the unix socket, which only the node's user can open. Uvicorn reads
+and writes; there are no signal handlers and no access log. Knows nothing of what is healthy: it is given functions that
+say so.
 """
 
 import asyncio
@@ -11,11 +12,14 @@ import hmac
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
+from urllib.parse import parse_qsl
 
 import msgspec
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from pqvpn.errors import PqvpnError
 
 MOST_CONNECTIONS: Final = 32
 LARGEST_HEAD: Final = 16 << 10
@@ -31,10 +35,20 @@ Answer = tuple[int, bytes, bytes]
 """Status, content type, body."""
 
 
+class Breakers(Protocol):
+    """What can be done with breakers."""
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All of them."""
+
+    def act(self, name: str, action: str) -> dict[str, Any]:
+        """Open, close or reset one. Raises PqvpnError or ValueError."""
+
+
 class Application:
     """The ASGI application. `report()` gives the content of `/health`, `metrics(accept)` (body, content type).
 
-    `token` None: everybody who reaches the socket may ask.
+    `token` None: everybody who reaches the socket may ask. `breakers` None: there is no /breakers.
     """
 
     def __init__(
@@ -42,7 +56,9 @@ class Application:
         report: Callable[[], dict[str, Any]],
         metrics: Callable[[str], tuple[bytes, str]],
         token: str | None = None,
+        breakers: Breakers | None = None,
     ) -> None:
+        self._breakers = breakers
         self._report = report
         self._metrics = metrics
         self._token = token.encode() if token else None
@@ -69,6 +85,8 @@ class Application:
     def _answer(self, scope: Scope, headers: dict[bytes, bytes]) -> Answer:
         if not self._allowed(headers):
             return _error(401, "this needs the bearer token of health.token_file")
+        if scope["path"] == "/breakers" and self._breakers is not None:
+            return _operate(self._breakers, scope)
         if scope["path"] not in _PATHS:
             return _error(404, f"there are {', '.join(_PATHS)}")
         if scope["method"] not in _METHODS:
@@ -87,6 +105,17 @@ class Application:
         scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
         right = hmac.compare_digest(given.strip(), self._token)
         return right and scheme.lower() == b"bearer"
+
+
+def _operate(breakers: Breakers, scope: Scope) -> Answer:
+    """GET: all of them. POST ?name=...&action=...: what an operator wants of one."""
+    if scope["method"] != "POST":
+        return 200, _JSON, msgspec.json.encode({"breakers": breakers.rows()})
+    query = dict(parse_qsl(scope["query_string"].decode("latin-1")[:1024]))
+    try:
+        return 200, _JSON, msgspec.json.encode(breakers.act(query.get("name", ""), query.get("action", "")))
+    except (PqvpnError, ValueError):
+        return _error(404, "no such breaker, or action")
 
 
 def _probe(live: bool, report: dict[str, Any]) -> Answer:

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from pqvpn.dataplane.counters import Counters
-from pqvpn.facts import Fact, HealthChanged, LevelChanged, Problem
+from pqvpn.facts import Fact, HealthChanged, LevelChanged, Problem, RetryEnded, RetryWaiting
 from pqvpn.host.clock import now
 from pqvpn.observer import http, machine
+from pqvpn.observer import start as starting
 from pqvpn.observer.checks import Checks
 from pqvpn.observer.intake import BATCH, Intake
 from pqvpn.observer.keeping import Keeping
@@ -27,6 +28,7 @@ from pqvpn.observer.records import Verdict
 from pqvpn.observer.start import ObserverStart
 from pqvpn.observer.worker import Worker
 from pqvpn.reasons import Reason
+from pqvpn.resilience.backoff import Backoff
 from pqvpn.resilience.health import Change, Finding, Health, Item, State
 from pqvpn.telemetry import envelope, jsonlog, last, publish
 from pqvpn.telemetry.envelope import Envelope
@@ -38,7 +40,9 @@ GOODBYE: Final = 0.3
 """Seconds that an end may take: reading what is left, flushing, the last state."""
 _LAST_WORD: Final = 1.0
 """Seconds after which an end that hangs is ended by the kernel (SIGALRM)."""
-_HTTP_AGAIN: Final = 5.0
+_HTTP_AGAIN: Final = 1.0
+_HTTP_LONGEST: Final = 30.0
+_HTTP_LIVED: Final = 60.0
 _FAULT_TOLD_EVERY: Final = 60.0
 
 
@@ -144,6 +148,8 @@ class ObserverProcess:
     def _check(self) -> None:
         time_ = now()
         self._checks.check(time_, self._udp_sends())
+        self._keeping.records.settle()
+        self._checks.breakers(self._keeping.records.rows(), time_)
         self._checks.link(self._intake.total_lost(), time_)
         self._checks.records(self._kept(), self._worker.hung(time_), time_)
         if (seen := self._keeping.records.sent()) is not None:
@@ -185,7 +191,8 @@ class ObserverProcess:
     # -- answers -----------------------------------------------------------------------------------------------------
 
     def _servers(self) -> Iterator[Coroutine[Any, Any, None]]:
-        unix = http.Application(self._report, self._keeping.records.metrics_text)
+        records = self._keeping.records
+        unix = http.Application(self._report, records.metrics_text, breakers=records)
         yield self._serve(unix, socket.socket(fileno=self._start.health_socket))
         if self._start.health_tcp >= 0:
             token = None if self._start.tcp_is_loopback else self._start.health.token
@@ -194,12 +201,18 @@ class ObserverProcess:
 
     async def _serve(self, application: http.Application, listener: socket.socket) -> None:
         listener.setblocking(False)
+        waits, began = Backoff(_HTTP_AGAIN, _HTTP_LONGEST, shortest=_HTTP_AGAIN / 2), now()
         while True:
             try:
                 await http.serve(application, listener.dup())
             except Exception as error:  # noqa: BLE001 - answers are not what the observer may die of
                 self._fault("http", error)
-            await asyncio.sleep(_HTTP_AGAIN)
+            if now() - began > _HTTP_LIVED and (tries := waits.reset()):
+                self.publish(RetryEnded("http", "", tries, "recovered"))
+            wait = waits.next()
+            self.publish(RetryWaiting("http", "", waits.tries, round(wait, 3), Reason.INTERNAL))
+            await asyncio.sleep(wait)
+            began = now()
 
     def _report(self) -> dict[str, Any]:
         return self._knowledge.health(self._findings(), now(), time.time_ns())
@@ -237,10 +250,13 @@ class ObserverProcess:
 
     def _from_supervisor(self) -> None:
         with contextlib.suppress(BlockingIOError):
-            if self._link.recv(1):
-                self._counters.show_progress("observer")
-            else:
+            message = self._link.recv(starting.LARGEST_NEWS)
+            if not message:
                 self._ended.set()
+            elif (settings := starting.breakers_of(message)) is not None:
+                self._keeping.records.apply(settings)
+            else:
+                self._counters.show_progress("observer")
 
     def _goodbye(self, deadline: float) -> None:
         """Read what is left, then flush within the time that is left."""

@@ -10,14 +10,18 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pqvpn.config.paths import SPOOL_FOLDER
 from pqvpn.dataplane.counters import Counters
-from pqvpn.facts import BreakerChanged, Fact, FactHook, PeerObserved
+from pqvpn.facts import Fact, FactHook, NetworkChanged, PeerObserved
+from pqvpn.host import clock
+from pqvpn.observer.pacing import BreakerPacing
 from pqvpn.observer.start import ObserverStart
 from pqvpn.reasons import Reason
+from pqvpn.resilience import registry
 from pqvpn.resilience.health import State
+from pqvpn.resilience.registry import Registry
 from pqvpn.telemetry.envelope import Envelope
 from pqvpn.telemetry.logfiles.levels import Levels
 from pqvpn.telemetry.redaction import Redactor
@@ -67,6 +71,8 @@ class Records:
         self._lock = threading.Lock()
         self._lost = 0
         self._peers: dict[str, float] = dict.fromkeys(start.node.peers, 0.0)
+        self._guarding = threading.RLock()
+        self._breakers = Registry(start.breakers, clock.now, self._publish_soon, "observer")
         self._keeper: Keeper | None = None
         self._drainer: Drainer | None = None
         self._known_losses = 0
@@ -77,6 +83,8 @@ class Records:
         """Make signals of one fact."""
         if isinstance(fact, PeerObserved):
             self._see_peer(fact.peer, now)
+        elif isinstance(fact, NetworkChanged):
+            self.good_news()
         self._signals.record(envelope, fact)
 
     def flush(self) -> None:
@@ -153,7 +161,14 @@ class Records:
             from pqvpn.telemetry.export import Drainer, Endpoint  # with its HTTP or gRPC client: only where it is used
 
             endpoint = Endpoint.unpack(records.endpoint)
-            drainer = Drainer(keeper, endpoint, on_change=self._breaker_changed)
+            pacing = BreakerPacing(
+                registry.Kind.OTLP,
+                self._breakers.get(registry.Kind.OTLP),
+                clock.now,
+                self._publish_soon,
+                self._guarding,
+            )
+            drainer = Drainer(keeper, endpoint, pacing=pacing)
             keeper.on_append = drainer.wake
             drainer.start()
             self._drainer = drainer
@@ -195,8 +210,34 @@ class Records:
             time.sleep(0.005)  # the drainer tells nobody when it is done
         self._drainer.stop(_LAST_TRY)
 
-    def _breaker_changed(self, before: str, after: str, reason: Reason | None) -> None:
-        """Called by the drainer, in its thread."""
-        cause = {"open": "consecutive", "half_open": "waited", "closed": "probes_passed"}.get(str(after), "")
-        fact = BreakerChanged("export", "collector", str(after), str(before), cause, reason)
+    def _publish_soon(self, fact: Fact) -> None:
+        """Called by the drainer, in its thread, among others."""
         self._soon(lambda: self._publish(fact))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Every breaker of the observer, as plain data."""
+        with self._guarding:
+            return self._breakers.rows()
+
+    def act(self, name: str, action: str) -> dict[str, Any]:
+        """Carry out what an operator wants of a breaker. Raises PqvpnError, ValueError when there is no such action."""
+        with self._guarding:
+            row = self._breakers.act(name, registry.Action(action))
+        if row["state"] == "closed":
+            self.good_news()
+        return row
+
+    def apply(self, settings: registry.Settings) -> None:
+        """[breakers] was changed."""
+        with self._guarding:
+            self._breakers.apply(settings)
+
+    def settle(self) -> None:
+        """Have told what became half open by the passing of time."""
+        with self._guarding:
+            self._breakers.settle()
+
+    def good_news(self) -> None:
+        """The network changed, or an operator asks: try to send now."""
+        if self._drainer:
+            self._drainer.good_news()

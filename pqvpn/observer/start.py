@@ -10,8 +10,10 @@ import socket
 import msgspec
 
 from pqvpn.host import handover
+from pqvpn.resilience.registry import Settings
 
 _LARGEST = 128 << 10
+_NEWS = b"breakers"
 
 
 class _Message(msgspec.Struct, frozen=True, tag=True):
@@ -85,6 +87,7 @@ class ObserverStart(_Message, frozen=True):
     health_tcp: int = -1  # listening TCP socket
     tcp_is_loopback: bool = False
     supervisor_pid: int = 0
+    breakers: Settings = Settings()
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -98,6 +101,19 @@ def send(link: socket.socket, start: ObserverStart) -> None:
     """Put the message and its descriptors on the link. Raises OSError when it finds no room."""
     message, descriptors = handover.pack(start, _DESCRIPTORS)
     handover.send(link, _encoder.encode(message), descriptors)
+
+
+LARGEST_NEWS = 4096
+
+
+def news(breakers: Settings) -> bytes:
+    """The message that tells an observer at work that [breakers] was changed; every other one is a poke."""
+    return _NEWS + msgspec.msgpack.encode(breakers)
+
+
+def breakers_of(message: bytes) -> Settings | None:
+    """The settings of such a message; None for a poke."""
+    return msgspec.msgpack.decode(message[len(_NEWS) :], type=Settings) if message.startswith(_NEWS) else None
 
 
 def receive(link: socket.socket) -> ObserverStart:

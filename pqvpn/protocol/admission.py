@@ -189,16 +189,24 @@ class Admission:
         if not self._seen.add(body[:EPK_SIZE], now) and self.under_load(now):
             return DropReason.STALE_HANDSHAKE
         context = self._context
-        m1 = responder.read_m1(context.local, sidi, body, lambda peer_id: self._look_up(peer_id, now))
+        m1 = context.gate.guard(
+            "decapsulate",
+            lambda: responder.read_m1(context.local, sidi, body, lambda peer_id: self._look_up(peer_id, now)),
+            ours=False,
+        )
         if isinstance(m1, DropReason):
             return m1
         params = responder.choose(m1.pay, context.limits)
         if isinstance(params, DropReason):
             return params
         key = self._biscuit_keys.accepted(now)[0]
-        m2 = responder.write_m2(
-            context.local, m1, params, key, context.written + 1, source.packed(), now, context.randomness,
-            context.indices,
+        m2 = context.gate.guard(
+            "encapsulate",
+            lambda: responder.write_m2(
+                context.local, m1, params, key, context.written + 1, source.packed(), now, context.randomness,
+                context.indices,
+            ),
+            ours=False,
         )  # fmt: skip
         if isinstance(m2, DropReason):
             return m2

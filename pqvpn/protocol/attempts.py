@@ -13,9 +13,11 @@ from pqvpn.protocol import cookie, datagrams, initiator, keys
 from pqvpn.protocol.context import Context
 from pqvpn.protocol.effects import Effect, SelectForSending, Tell, Transmit, Trigger
 from pqvpn.protocol.fragments import PER_ATTEMPT, Reassembler
+from pqvpn.protocol.gate import Facts
 from pqvpn.protocol.parties import Remote
 from pqvpn.protocol.peer import Peer
 from pqvpn.protocol.sampling import sampled
+from pqvpn.protocol.session import LiveSession
 from pqvpn.reasons import Reason
 from pqvpn.wire.address import Address
 from pqvpn.wire.cookie import CookieReply
@@ -24,6 +26,13 @@ from pqvpn.wire.offer import TRACE_SAMPLED, Pay
 
 TRACE_ID_SIZE = 16
 COOKIES = 16  # kept per peer: one per address of the responder
+
+_REASONS = {
+    None: Reason.NO_REPLY,
+    DropReason.POLICY_MISMATCH: Reason.POLICY_REFUSED,
+    DropReason.CRYPTO_UNAVAILABLE: Reason.SELF_TEST_FAILED,
+}
+"""What the last refusal of an attempt means; any other one that the answer was not the peer's."""
 
 RemoteOf = Callable[[Peer, float], Remote]
 
@@ -37,6 +46,7 @@ class Attempt:
     started: float
     gives_up: float
     turn: int = 0  # which of the peer's addresses
+    authentic: bool = False  # an M1 went where the peer is, as far as can be known
     endpoint: Address | None = None
     m1: initiator.Attempt | None = None
     m3: bytes | None = None
@@ -66,6 +76,7 @@ class Completed:
     written: initiator.M3Written
     sidi: int
     endpoint: Address
+    effects: list[Effect]
 
 
 class Attempts:
@@ -93,26 +104,37 @@ class Attempts:
         if not peer.targets():
             peer.trouble, peer.wanted = Reason.NO_ENDPOINT, peer.wanted or trigger
             return []
-        peer.wanted = None
         attempt = Attempt(peer, self._context.random(TRACE_ID_SIZE), now, now + self._context.timers.attempt_gives_up)
+        leave = self._context.gate.begin(peer_id, attempt.id, trigger, now)
+        if leave.refused:
+            return _told(leave.facts)
+        peer.wanted = None
         attempt.parts = self._reassembler()
         self._by_peer[peer_id] = attempt
         peer.attempt, peer.trigger = attempt.id, trigger.value
         effects = self._fresh(attempt, now)
         started = HandshakeStarted(peer.settings.name, str(attempt.endpoint or ""), attempt.id, trigger.value)
-        return [Tell(started), *effects]
+        return [Tell(started), *_told(leave.facts), *effects]
 
-    def succeeded(self, peer_id: bytes) -> None:
+    def succeeded(self, peer_id: bytes) -> list[Effect]:
         """End the attempt to this peer: it has its session."""
-        attempt = self._by_peer.pop(peer_id, None)
-        if attempt is not None:
-            self._forget_m1(attempt)
+        return self._end(peer_id, worked=True)
 
     def abandon(self, peer_id: bytes, why: str) -> list[Effect]:
         """End the attempt to this peer, if there is one, without success or failure; `why` is the fact's word."""
         attempt = self._by_peer.get(peer_id)
-        self.succeeded(peer_id)
-        return [] if attempt is None else [Tell(HandshakeAbandoned(attempt.peer.settings.name, attempt.id, why))]
+        if attempt is None:
+            return []
+        return [*self._end(peer_id, None), Tell(HandshakeAbandoned(attempt.peer.settings.name, attempt.id, why))]
+
+    def hurry(self, now: float) -> list[Effect]:
+        """The network changed: what was sent may have gone nowhere. Begin every M1 that is out anew, at the first address."""
+        effects: list[Effect] = []
+        for attempt in self._by_peer.values():
+            if attempt.m3 is None and now < attempt.gives_up:
+                attempt.turn = 0
+                effects += self._fresh(attempt, now)
+        return effects
 
     def again(self, peer_id: bytes, now: float) -> list[Effect]:
         """The session of an M3 was never confirmed: a fresh M1, within the same attempt."""
@@ -140,6 +162,7 @@ class Attempts:
                 effects += self._give_up(attempt, now)
             elif now >= attempt.fresh_at or attempt.m1 is None:
                 attempt.turn += 1
+                effects += self._path(attempt, worked=False) if attempt.m1 is not None else []
                 effects += self._fresh(attempt, now)
             else:
                 effects += self._send_m1(attempt, now)
@@ -163,7 +186,8 @@ class Attempts:
         )  # fmt: skip
         if not isinstance(body, bytes):
             return body
-        read = initiator.read_m2(self._context.local, attempt.m1, body)
+        m1, local = attempt.m1, self._context.local
+        read = self._context.gate.guard("decapsulate", lambda: initiator.read_m2(local, m1, body), ours=False)
         if isinstance(read, DropReason):
             attempt.refused = read
             return self._refuse(attempt, read, source, now)
@@ -172,7 +196,7 @@ class Attempts:
         del self._by_index[sidi]  # the index now is the session's
         attempt.m1, attempt.m3, attempt.parts = None, written.datagram, self._reassembler()
         attempt.sent, attempt.transmissions, attempt.since = 0, 0, now
-        return Completed(attempt, read, written, sidi, attempt.endpoint)
+        return Completed(attempt, read, written, sidi, attempt.endpoint, self._path(attempt, worked=True))
 
     def send_m3(self, attempt: Attempt) -> list[Effect]:
         """M3 for the first time, once its session is installed."""
@@ -219,20 +243,29 @@ class Attempts:
         targets = attempt.peer.targets()
         if not targets:
             return []
+        told: list[Effect] = []
+        if len(targets) > 1:  # with one there is nothing to choose
+            targets, facts = context.gate.usable(attempt.peer.settings.peer_id, attempt.id, targets)
+            told = _told(facts)
         attempt.endpoint = targets[attempt.turn % len(targets)]
+        attempt.authentic = attempt.authentic or attempt.peer.is_authentic(attempt.endpoint)
         limits = context.limits
         traced = attempt.peer.settings.trace and sampled(attempt.trace_id, context.settings.sample)
         flags = TRACE_SAMPLED if traced else 0
         offer = Pay(limits.aeads, limits.lanes, limits.mtu, boot_id=context.settings.boot_id, trace_flags=flags)
         remote = self._remote_of(attempt.peer, now)
-        m1 = initiator.write_m1(context.local, remote, offer, context.randomness, context.indices)
+        m1 = context.gate.guard(
+            "encapsulate",
+            lambda: initiator.write_m1(context.local, remote, offer, context.randomness, context.indices),
+            ours=True,
+        )
         if isinstance(m1, DropReason):
             attempt.refused, attempt.drops[m1] = m1, None
-            return []
+            return told
         attempt.m1 = m1
         context.indices.add(m1.sidi)
         self._by_index[m1.sidi] = attempt
-        return self._send_m1(attempt, now)
+        return told + self._send_m1(attempt, now)
 
     def _send_m1(self, attempt: Attempt, now: float) -> list[Effect]:
         if attempt.m1 is None or attempt.endpoint is None:
@@ -265,17 +298,42 @@ class Attempts:
 
     def _give_up(self, attempt: Attempt, now: float) -> list[Effect]:
         settings = attempt.peer.settings
-        self.succeeded(settings.peer_id)
-        reason = Reason.NO_REPLY if attempt.refused is None else Reason.BAD_AUTH
-        if attempt.refused is DropReason.POLICY_MISMATCH:
-            reason = Reason.POLICY_REFUSED
+        reason = _REASONS.get(attempt.refused, Reason.BAD_AUTH)
+        # a look-up is not authenticated: that nobody answers where it led says nothing of the peer; neither do our faults
+        says_nothing = not attempt.authentic or attempt.refused is DropReason.CRYPTO_UNAVAILABLE
+        ended = self._end(settings.peer_id, None if says_nothing else False, reason)
         attempt.peer.trouble = reason
         failed = HandshakeFailed(
             settings.name, reason, str(attempt.endpoint or ""), attempt=attempt.id, seconds=now - attempt.started,
             drops=tuple(drop.name.lower() for drop in attempt.drops),
         )  # fmt: skip
         refuse = [] if attempt.peer.sending else [SelectForSending(settings.peer_id, None, refuse=True)]
-        return [Tell(failed), *refuse]
+        return [*ended, Tell(failed), *refuse]
+
+    def _end(self, peer_id: bytes, worked: bool | None, reason: Reason | None = None) -> list[Effect]:
+        attempt = self._by_peer.pop(peer_id, None)
+        if attempt is None:
+            return []
+        self._forget_m1(attempt)
+        return _told(self._context.gate.ended(peer_id, attempt.id, worked, reason))
+
+    def proven(self, peer: Peer) -> list[Effect]:
+        """Attempts to reach this peer may begin again: what failed says nothing of what works now."""
+        return _told(self._context.gate.proven(peer.settings.peer_id))
+
+    def path_outcome(self, peer: Peer, live: LiveSession) -> list[Effect]:
+        """Whether the path in use answered the latest challenge: of use where there are others."""
+        outcome = live.path.take_outcome()
+        if outcome is None or len(peer.targets()) < 2:
+            return []
+        return _told(self._context.gate.answered(peer.settings.peer_id, peer.attempt, live.path.endpoint, outcome))
+
+    def _path(self, attempt: Attempt, *, worked: bool) -> list[Effect]:
+        """Whether the address that is tried answered: of use where there are others."""
+        peer = attempt.peer
+        if attempt.endpoint is None or len(peer.targets()) < 2:
+            return []
+        return _told(self._context.gate.answered(peer.settings.peer_id, attempt.id, attempt.endpoint, worked))
 
     def _refuse(self, attempt: Attempt, drop: DropReason, source: Address, now: float) -> DropReason:
         attempt.drops[drop] = None
@@ -295,3 +353,7 @@ class Attempts:
             self._by_index.pop(attempt.m1.sidi, None)
             self._context.indices.discard(attempt.m1.sidi)
             attempt.m1 = None
+
+
+def _told(facts: Facts) -> list[Effect]:
+    return [Tell(fact) for fact in facts]

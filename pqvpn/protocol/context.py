@@ -9,6 +9,7 @@ from pqvpn.crypto import xwing
 from pqvpn.drops import DROP_COUNT, DropReason
 from pqvpn.protocol.effects import SLOTS
 from pqvpn.protocol.evidence import Evidence
+from pqvpn.protocol.gate import Gate, OpenGate
 from pqvpn.protocol.parties import Local, Randomness
 from pqvpn.protocol.peer import Peer
 from pqvpn.protocol.responder import Limits
@@ -20,9 +21,10 @@ Random = Callable[[int], bytes]
 class Context:
     """Shared by the parts of one core."""
 
-    def __init__(self, settings: NodeSettings, random: Random) -> None:
+    def __init__(self, settings: NodeSettings, random: Random, gate: Gate | None = None) -> None:
         """Parse the node's static key once. Raises ValueError when the seed has another length than 32."""
         self.settings = settings
+        self.gate: Gate = gate or OpenGate()
         self.random = random
         self.randomness = Randomness(random)
         self.local = Local(xwing.PrivateKey(settings.seed), settings.peer_id, settings.network_key)

@@ -6,8 +6,7 @@ Owns the routing of inputs to the parts and what spans several of them. Bytes an
     sessions    -> peer.py (which one sends)  session.py (clocks)  paths.py (where to)  pmtu.py (how large)
 
 Nothing received makes an input raise: what is refused is counted in `drops`. `now` is CLOCK_BOOTTIME in seconds and
-never
-runs backwards. The driver calls `tick` when `deadline()` has come, after `observe` for every live session.
+never runs backwards. The driver calls `tick` when `deadline()` has come, after `observe` for every live session.
 """
 
 from pqvpn.drops import DropReason
@@ -30,6 +29,7 @@ from pqvpn.protocol.effects import (
     Trigger,
     Why,
 )
+from pqvpn.protocol.gate import Gate
 from pqvpn.protocol.handshakes import Handshakes
 from pqvpn.protocol.peer import Peer
 from pqvpn.protocol.roster import Roster
@@ -49,9 +49,9 @@ SOONEST = 0.01  # between two ticks, at least
 class Core:
     """One node's decisions. `random(n)` gives n bytes of cryptographic quality."""
 
-    def __init__(self, settings: NodeSettings, random: Random, now: float) -> None:
-        """Raises ValueError when the node's seed has another length than 32."""
-        self._context = Context(settings, random)
+    def __init__(self, settings: NodeSettings, random: Random, now: float, gate: Gate | None = None) -> None:
+        """Raises ValueError when the node's seed has another length than 32. `gate` None: everything is let through."""
+        self._context = Context(settings, random, gate)
         self._roster = Roster(self._context)
         self._live: dict[int, tuple[Peer, LiveSession]] = {}
         self._attempts = Attempts(self._context, self._roster.remote)
@@ -87,9 +87,19 @@ class Core:
         peer = self._context.peers.get(peer_id)
         if peer is None or not addresses:
             return []
+        effects = [] if set(addresses) <= set(peer.endpoints) else self._attempts.proven(peer)
         peer.endpoints = addresses
         self._context.evidence.changed()
-        return self._done(self._attempts.start(peer, now, peer.wanted) if peer.wanted else [])
+        return self._done(effects + (self._attempts.start(peer, now, peer.wanted) if peer.wanted else []))
+
+    def released(self, peer_id: bytes, now: float) -> list[Effect]:
+        """An operator's hold on this configured peer ended: what waits for it need not wait any longer."""
+        return self._done(self._peer_due(self._context.peers[peer_id], now))
+
+    def good_news(self, now: float) -> list[Effect]:
+        """The network changed, or the machine slept: what failed before says nothing of what works now."""
+        effects = [effect for peer in self._context.peers.values() for effect in self._attempts.proven(peer)]
+        return self._done(effects + self._attempts.hurry(now))
 
     def arm_degraded(self, peer_id: bytes, now: float, armed: bool = True) -> list[Effect]:
         """Arm or disarm auth-plaintext for a peer that allows it: by a local self-test or an operator, nothing else.
@@ -178,7 +188,8 @@ class Core:
         peer = self._context.peers.get(peer_id)
         if peer is None or (peer.sending is not None and not force):
             return []
-        return self._done(self._attempts.start(peer, now, Trigger.OPERATOR if force else trigger))
+        effects = self._attempts.proven(peer) if force else []
+        return self._done(effects + self._attempts.start(peer, now, Trigger.OPERATOR if force else trigger))
 
     def worn(self, slot: int, now: float) -> list[Effect]:
         """A lane: a send counter passed the cipher's rekey limit."""
@@ -201,8 +212,7 @@ class Core:
         """Control was restarted: go on with the sessions that lanes hold, without their keys.
 
         `selected`: the slots that send; where none is named the newest does. Sessions of unknown peers, of another
-        policy
-        than ours, or past their life are erased.
+        policy than ours, or past their life are erased.
         """
         effects: list[Effect] = []
         for session in sorted(sessions, key=lambda s: (s.slot in selected, s.derived_at)):
@@ -284,7 +294,7 @@ class Core:
 
     def _session_due(self, peer: Peer, live: LiveSession, now: float) -> list[Effect]:
         timers, slot = self._context.timers, live.session.slot
-        effects = live.path.tick(timers, now)
+        effects = live.path.tick(timers, now) + self._attempts.path_outcome(peer, live)
         for due in live.due(timers, peer.settings.keepalive, now):
             if due is Due.EXPIRE:
                 why = Why.EXPIRED if live.replaced_at is None else Why.REPLACED
@@ -341,9 +351,11 @@ class Core:
         if (before.public_key, before.psk) != (settings.public_key, settings.psk):
             return self._drop_peer(peer, now) + self._roster.add(settings)
         peer.settings = settings
+        effects = self._enforce_policy(peer, now)
         if before.endpoints != settings.endpoints:
             peer.endpoints = settings.endpoints
-        return self._enforce_policy(peer, now) + (self._attempts.start(peer, now, peer.wanted) if peer.wanted else [])
+            effects += self._attempts.proven(peer)
+        return effects + (self._attempts.start(peer, now, peer.wanted) if peer.wanted else [])
 
     def _drop_peer(self, peer: Peer, now: float) -> list[Effect]:
         peer_id = peer.settings.peer_id

@@ -67,7 +67,7 @@ class Handshakes:
         live = self.track(peer, session, confirmed=False)
         sampled, session_id = bool(read.params.trace_flags & TRACE_SAMPLED), session.session_id.hex()
         verified = AnswerVerified(peer.settings.name, attempt.id, session_id, str(source), sampled)
-        effects = [Tell(verified), *peer.add(live, now)]
+        effects = [Tell(verified), *completed.effects, *peer.add(live, now)]
         keys = completed.written.keys
         effects.append(Install(session, keys.to_initiator, keys.to_responder))
         return effects + self._attempts.send_m3(attempt)
@@ -94,6 +94,7 @@ class Handshakes:
             effects += self._attempts.abandon(read.peer_id, "peer_was_quicker")  # it holds no M2 that could cross
         effects += [Install(session, keys.to_responder, keys.to_initiator), SendFrame(slot, KIND_KEEPALIVE, b"")]
         effects += peer.responded(live, read.no, now)
+        effects += self._attempts.proven(peer)
         peer.trouble = None
         effects.append(self._completed(peer, session, None))
         return effects + peer.heard(live, now) + peer.path_began(self._context.timers, now)
@@ -111,7 +112,7 @@ class Handshakes:
         started = None
         if attempt is not None and attempt.slot == slot:
             started = attempt.started
-            self._attempts.succeeded(peer.settings.peer_id)
+            effects += self._attempts.succeeded(peer.settings.peer_id)
         peer.trouble = None
         effects.append(self._completed(peer, live.session, None if started is None else now - started))
         effects += peer.confirmed(live, now) + peer.heard(live, now)

@@ -43,6 +43,7 @@ class Path:
     random: Callable[[int], bytes]
     rtt: float | None = None
     sample: float | None = None  # seconds that the last challenge answered took, repetitions included
+    outcome: bool | None = None  # of the latest challenge to the endpoint in use, until somebody takes it
     _challenge: _Challenge | None = None
     _measured_at: float = float("-inf")
     _responses: TokenBucket = field(default_factory=lambda: _bucket(RESPONSES_A_SECOND))
@@ -96,6 +97,7 @@ class Path:
             smooth = self.rtt is not None and not waiting.roaming
             self.rtt = sample if not smooth else (1 - SMOOTHING) * (self.rtt or 0.0) + SMOOTHING * sample
         if not waiting.roaming:
+            self.outcome = True
             return False, []
         self.endpoint, self.source = waiting.to, waiting.source
         return True, [MoveEndpoint(self.slot, self.endpoint, self.source, None)]
@@ -107,9 +109,17 @@ class Path:
             return []
         if now >= waiting.sent_at + timers.path_validation:
             self._challenge = None
-            return [MoveEndpoint(self.slot, self.endpoint, self.source, None)] if waiting.roaming else []
+            if waiting.roaming:  # no outcome: whoever sent the datagram last chose where the challenge goes
+                return [MoveEndpoint(self.slot, self.endpoint, self.source, None)]
+            self.outcome = False
+            return []
         waiting.repeats += 1
         return [self._send(waiting)]
+
+    def take_outcome(self) -> bool | None:
+        """Whether the endpoint in use answered the latest challenge; each answer is given once."""
+        outcome, self.outcome = self.outcome, None
+        return outcome
 
     def deadline(self, timers: Timers) -> float:
         """When `tick` has something to do; infinity without a challenge."""

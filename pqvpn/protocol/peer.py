@@ -55,6 +55,12 @@ class Peer:
         """The session that packets leave on."""
         return None if self.selected is None else self.sessions[self.selected]
 
+    def is_authentic(self, target: Address) -> bool:
+        """Whether the operator wrote this address, or the peer has proven to be there; a look-up alone proves nothing."""
+        live = self.sending
+        known = target in self.settings.endpoints or target == self.last_endpoint
+        return known or (live is not None and target == live.path.endpoint)
+
     def targets(self) -> tuple[Address, ...]:
         """Where to knock, best first: where the peer is, where it was, where it is said to be."""
         live = self.sending

@@ -85,6 +85,7 @@ class Item(Enum):
         "peer", "session", "the peer is connected",
         ("node.control", "crypto.self_test", "tun.interface", "tun.traffic", "network.sockets"), (6.0, 2.0, 30.0), False,
     )  # fmt: skip
+    BREAKER = ("resilience.breaker", "resilience", "no breaker is held by an operator", (), (0.0, 2.0, 60.0), False)
     CLOCK = ("host.clock", "host", "the wall clock is steady", (), (0.0, 60.0, 120.0), False)
     DISK = ("host.disk", "host", "the state folder has room", (), (4.0, 6.0, 60.0), False)
     RECORDS = ("telemetry.records", "telemetry", "records are written", ("host.disk",), (5.0, 6.0, 60.0), False)

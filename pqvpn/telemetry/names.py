@@ -224,6 +224,12 @@ PATH_CHANGE: Final = _span("pqvpn.path_change", "the largest packet of a path ch
 HEALTH: Final = _span("pqvpn.health.transition", "a health item changed its state", root=True)
 CHILD_RESTART: Final = _span("pqvpn.child.restart", "from the end of a process to its successor", root=True)
 CRASH: Final = _span("pqvpn.crash", "something ended that should not have", root=True)
+BREAKER_CHANGE: Final = _span(
+    "pqvpn.breaker.transition", "a circuit breaker changed, with no attempt under way", root=True
+)
+RETRIES: Final = _span(
+    "pqvpn.retries", "an operation that failed, until it works again or is given up; each wait is an event", root=True
+)
 
 # -- events of spans -------------------------------------------------------------------------------------------------
 
@@ -284,6 +290,22 @@ DESCRIPTORS: Final = _instrument(
     "process.unix.file_descriptor.count", "updown", "{file_descriptor}", "open descriptors", PROCESS
 )
 RESTART_COUNT: Final = _instrument("pqvpn.process.restarts", "counter", "{restart}", "processes replaced", PROCESS)
+BREAKER_CHANGES: Final = _instrument(
+    "pqvpn.breaker.transitions",
+    "counter",
+    "{transition}",
+    "changes of circuit breakers, by kind",
+    BREAKER,
+    STATE,
+    CAUSE,
+)
+BREAKERS_OPEN: Final = _instrument(
+    "pqvpn.breaker.open", "updown", "{breaker}", "circuit breakers that are open or half open, by kind", BREAKER
+)
+RETRY_COUNT: Final = _instrument(
+    "pqvpn.retries", "counter", "{retry}", "waits of operations that failed (waiting), and how each series ended",
+    OPERATION, OUTCOME, REASON,
+)  # fmt: skip
 CLOCK_JUMPS: Final = _instrument("pqvpn.clock.jumps", "counter", "{jump}", "jumps of the wall clock")
 HEALTH_STATE: Final = _instrument(
     "pqvpn.health.state", "gauge", "{state}",

@@ -14,6 +14,7 @@ from functools import cache
 
 from simlane import InvariantBroken, Lanes, Upcalls
 
+from pqvpn.control.gates import Gates
 from pqvpn.crypto import xwing
 from pqvpn.crypto.secret import Secret
 from pqvpn.drops import DropReason
@@ -33,6 +34,7 @@ from pqvpn.protocol.effects import (
     Transmit,
 )
 from pqvpn.protocol.settings import NodeSettings, PeerSettings, Timers
+from pqvpn.resilience.registry import Settings as Breakers
 from pqvpn.wire.address import Address
 from pqvpn.wire.handshake import Msg
 
@@ -167,11 +169,18 @@ class Node(Upcalls):
     """A node: a real core, a model of its lanes, an address."""
 
     def __init__(
-        self, world: World, number: int, address: Address, settings: NodeSettings, peers: tuple[PeerSettings, ...]
+        self,
+        world: World,
+        number: int,
+        address: Address,
+        settings: NodeSettings,
+        peers: tuple[PeerSettings, ...],
+        breakers: Breakers | None = None,
     ) -> None:
         self.world, self.number, self.address = world, number, address
         self.settings, self.peer_settings = settings, peers
         self.policy = 0
+        self.breakers = breakers or Breakers()
         self.facts: list[Fact] = []
         self.inbox: dict[bytes, set[bytes]] = {}
         self.heard_bytes: dict[bytes, int] = {}
@@ -190,8 +199,14 @@ class Node(Upcalls):
         """Begin with nothing but configuration."""
         self.world.at[self.address] = self
         self.lanes = Lanes(self, self._transport, self.world.used)
-        self.core = Core(self.settings, self.random, self.world.now)
+        self._make_core()
         self.do(self.core.set_peers(self.peer_settings, self.world.now))
+
+    def _make_core(self) -> None:
+        """A core behind the breakers of a real control process."""
+        self.gates = Gates(self.breakers, lambda: self.world.now, self.facts.append)
+        self.gates.configure({peer.peer_id: peer.name for peer in self.peer_settings})
+        self.core = Core(self.settings, self.random, self.world.now, self.gates)
 
     def crash(self) -> None:
         """Lose everything, answer nothing."""
@@ -200,7 +215,7 @@ class Node(Upcalls):
 
     def restart_control(self) -> None:
         """The control process dies and comes back; lanes go on."""
-        self.core = Core(self.settings, self.random, self.world.now)
+        self._make_core()
         effects = self.core.set_peers(self.peer_settings, self.world.now)
         held = tuple(replace(h.session, endpoint=h.endpoint, source=h.source) for h in self.lanes.held.values())
         self.do(effects + self.core.adopt(held, self.world.now, tuple(self.lanes.selected.values())))

@@ -133,7 +133,7 @@ TABLE: list[tuple[str, Callable[[Path], None], Reason, str, str]] = [
         nothing, Reason.CONFIG_VALUE, "redact.addresses (line 5)",
         "",
     ),
-    (NODE + "[breakers]\ndelay = 1", nothing, Reason.CONFIG_NOT_YET, "breakers.delay (line 5)", "this version"),
+    (NODE + "[breakers]\nwindow = \"0s\"", nothing, Reason.CONFIG_TIMER, "breakers.window (line 5)", "1s"),
     (NODE + "[restart]\nburst = 0", nothing, Reason.CONFIG_VALUE, "restart.burst (line 5)", "1 to 100"),
     (NODE + '[restart]\nlanes = "sometimes"', nothing, Reason.CONFIG_VALUE, "restart.lanes (line 5)", ""),
     (NODE + '[restart]\nhang_after = "1ms"', nothing, Reason.CONFIG_TIMER, "restart.hang_after (line 5)", "outside"),

@@ -237,13 +237,13 @@ async def test_readings_states_and_self_tests_are_told(rig: Rig) -> None:
     rig.told.clear()
     await rig.until(lambda: rig.facts(PeerObserved))
     (node, *_), (peer, *_) = rig.facts(NodeObserved), rig.facts(PeerObserved)
-    assert set(node.status) == {"version", "node", "processes", "drops"}
+    assert set(node.status) == {"version", "node", "processes", "breakers", "drops"}
     assert (peer.peer, peer.status["state"], peer.status["trigger"]) == ("beta", "up", "start")
     assert peer.status["since_seconds"] >= 0
     assert len(peer.status["attempt"]) == 32
     assert rig.whose(PeerObserved) == {(session_id, "beta", "")}
     status = await rig.process.operations.status({})
-    assert set(status) == {"version", "node", "processes", "drops", "peers"}
+    assert set(status) == {"version", "node", "processes", "breakers", "drops", "peers"}
     assert set(status["peers"][0]) == set(peer.status)
 
 

@@ -13,7 +13,7 @@ from typing import Final
 from pqvpn.reasons import Reason
 from pqvpn.telemetry.export.endpoint import Endpoint, Target
 from pqvpn.telemetry.export.outcome import Outcome, Sender, Verdict
-from pqvpn.telemetry.export.pacing import OnChange, Pacing
+from pqvpn.telemetry.export.pacing import OnChange, Paces, Pacing
 from pqvpn.telemetry.spool import Backlog, Keeper, Record, RecordId, Spool
 from pqvpn.telemetry.spool.writer import uptime
 
@@ -69,7 +69,7 @@ class Drainer:
         endpoint: Endpoint,
         *,
         on_change: OnChange | None = None,
-        pacing: Pacing | None = None,
+        pacing: Paces | None = None,
         make: Callable[[Target], Sender] = sender_of,
         now: Callable[[], float] = uptime,
     ) -> None:
@@ -77,7 +77,7 @@ class Drainer:
         self._endpoint = endpoint
         self._make = make
         self._now = now
-        self._pacing = pacing or Pacing(on_change)
+        self._pacing: Paces = pacing or Pacing(on_change)
         self._senders: dict[Target, Sender] = {}
         self._sending: Sender | None = None
         self._wake = threading.Event()

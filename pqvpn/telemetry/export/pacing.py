@@ -6,7 +6,7 @@ good news. Knows nothing of what is tried.
 
 from collections.abc import Callable, Iterator
 from enum import StrEnum
-from typing import Final
+from typing import Final, Protocol
 
 import backoff
 
@@ -29,18 +29,38 @@ class State(StrEnum):
 OnChange = Callable[[State, State, Reason | None], None]
 
 
+class Paces(Protocol):
+    """What a sender asks and tells: `Pacing`, or what its owner puts in its place."""
+
+    @property
+    def state(self) -> str:
+        """closed, open, half_open."""
+
+    def due(self, now: float) -> float:
+        """Seconds until the next try; 0.0: now, and its outcome must be told."""
+
+    def worked(self) -> None:
+        """It answered."""
+
+    def failed(self, now: float, reason: Reason | None, asked: float | None) -> float:
+        """It did not; returns the wait."""
+
+    def good_news(self) -> None:
+        """Try at once."""
+
+
 class Pacing:
     """Ask `due`, tell `worked` or `failed`. `now` in seconds. `on_change` is told (before, after, reason)."""
 
     def __init__(
         self, on_change: OnChange | None = None, jitter: Callable[[float], float] = backoff.full_jitter
     ) -> None:
+        self.state: str = State.CLOSED
         self._on_change = on_change
         self._jitter = jitter
         self._waits: Iterator[float] | None = None
         self._failures = 0
         self._next_at = 0.0
-        self.state = State.CLOSED
 
     def due(self, now: float) -> float:
         """Seconds until the next try; 0.0: now, and its outcome must be told."""
@@ -74,6 +94,6 @@ class Pacing:
         return next(self._waits)
 
     def _change(self, state: State, reason: Reason | None) -> None:
-        before, self.state = self.state, state
+        before, self.state = State(self.state), state
         if before is not state and self._on_change:
             self._on_change(before, state, reason)

@@ -40,9 +40,10 @@ SENTENCES = {
     "process.ended": "{process} (pid {pid}) ended unexpectedly: {status}",
     "process.started": "{process} started with pid {pid}",
     "crash": "{process}: {error} ({kind})",
-    "breaker.changed": "breaker {breaker} of {key} is {state}, was {before}",
-    "retry.waiting": "{operation} of {key} is tried again in {seconds} s",
-    "retry.ended": "{operation} of {key} after {number} tries: {outcome}",
+    "breaker.changed": "breaker {breaker} {key} is {state}, was {before}: {cause}",
+    "retry.waiting": "{operation} {key} is tried again in {seconds} s, after {number} failures",
+    "retry.ended": "{operation} {key} after {number} failures: {outcome}",
+    "network.changed": "the network of this machine {cause}: what waits is tried now",
     "clock.jumped": "the wall clock jumped by {seconds} s",
     "health.changed": "{item} is {state}, was {before}: {why}",
     "health.acted": "{item}: {outcome}, {detail}",
@@ -62,7 +63,7 @@ def sentence(event: str, fields: Mapping[str, Any]) -> str:
     pattern = SENTENCES.get(event)
     if pattern is None:
         return event
-    known = _Known({"detail": "", **fields})
+    known = _Known({"detail": "", "key": "", **fields})
     if "why" not in known:
         known["why"] = _BY_CODE.get(str(fields.get("reason")), "")
     return pattern.format_map(known).strip(": ")

@@ -13,6 +13,7 @@ from opentelemetry.trace import NonRecordingSpan, set_span_in_context
 
 from pqvpn.drops import DropReason
 from pqvpn.facts import (
+    BreakerChanged,
     ChildEnded,
     ClockJumped,
     Fact,
@@ -24,6 +25,8 @@ from pqvpn.facts import (
     HealthChanged,
     NodeObserved,
     PeerObserved,
+    RetryEnded,
+    RetryWaiting,
 )
 from pqvpn.protocol.sampling import sampled
 from pqvpn.reasons import Reason
@@ -46,6 +49,13 @@ _TRIGGERS: Final = frozenset({"traffic", "start", "rekey", "silence", "keepalive
 _STATES: Final = frozenset({"up", "connecting", "stale", "down"})
 _MESSAGES: Final = frozenset({"m1", "m3"})
 _ROLES: Final = frozenset({"initiator", "responder"})
+_BREAKERS: Final = frozenset({"peer", "path", "crypto", "dns", "netlink", "otlp", "crash-reports"})
+_OPERATIONS: Final = frozenset({"http"})
+_BREAKER_STATES: Final = frozenset({"closed", "open", "half_open"})
+_BREAKER_CAUSES: Final = frozenset(
+    {"rate", "consecutive", "waited", "probe_failed", "probes_passed", "held_open", "held_closed", "reset"}
+)
+_RETRY_OUTCOMES: Final = frozenset({"recovered", "gave_up", "good_news"})
 _HEALTH: Final = {"ok": 0, "warning": 1, "failing": 2}
 _MOST_REASONS: Final = 8
 _RECEIVE, _TRANSMIT = "receive", "transmit"
@@ -67,6 +77,7 @@ class Metrics:
         self._started_at: float | None = None
         self._peers: dict[str, tuple[dict[str, Any], float]] = {}
         self._triggers: OrderedDict[str, str] = OrderedDict()
+        self._open_breakers: dict[str, set[str]] = {}
         self._readings = Readings(0.0)
         self._busy: dict[str, float] = {}
         self._health: dict[tuple[str, str, str], dict[str, int]] = {}
@@ -101,6 +112,12 @@ class Metrics:
                 self._handshake_ended(fact)
             case ChildEnded():
                 self._tally(names.RESTART_COUNT).add(fact.process)
+            case BreakerChanged():
+                self._breaker_changed(fact)
+            case RetryWaiting():
+                self._retried(fact.operation, "waiting", fact.reason)
+            case RetryEnded():
+                self._retried(fact.operation, _one_of(fact.outcome, _RETRY_OUTCOMES), fact.reason)
             case ClockJumped():
                 self._tally(names.CLOCK_JUMPS).add()
             case HealthChanged():
@@ -188,6 +205,19 @@ class Metrics:
             del reasons[next(each for each in reasons if each)]
         reasons[fact.reason.code if fact.reason else ""] = _HEALTH.get(fact.state, -1)
 
+    def _breaker_changed(self, fact: BreakerChanged) -> None:
+        kind, state = _one_of(fact.breaker, _BREAKERS), _one_of(fact.state, _BREAKER_STATES)
+        self._tally(names.BREAKER_CHANGES).add(kind, state, _one_of(fact.cause, _BREAKER_CAUSES))
+        self._open_breakers.setdefault(kind, set())
+        if state == "closed":
+            self._open_breakers[kind].discard(fact.key)
+        elif len(self._open_breakers[kind]) < _REMEMBERED:
+            self._open_breakers[kind].add(fact.key)
+
+    def _retried(self, operation: str, outcome: str, reason: Reason | None) -> None:
+        known = operation if operation in _BREAKERS or operation in _OPERATIONS else OTHER
+        self._tally(names.RETRY_COUNT).add(known, outcome, reason.code if reason else "")
+
     def _exemplar(self, attempt: str) -> Context:
         """A context in which the measurement points to the attempt's trace, if that is written."""
         if not attempt or not sampled(bytes.fromhex(attempt), self._settings.sample):
@@ -201,7 +231,7 @@ class Metrics:
         for counted in (
             names.HANDSHAKES, names.MESSAGES, names.REKEYS, names.PEER_IO, names.PEER_PACKETS, names.PACKET_DROPS,
             names.ERROR_COUNT, names.LANE_OPERATIONS, names.CPU_TIME, names.RESTART_COUNT, names.CLOCK_JUMPS,
-            names.FACTS_SEEN, names.LOST,
+            names.BREAKER_CHANGES, names.RETRY_COUNT, names.FACTS_SEEN, names.LOST,
         ):  # fmt: skip
             self._factory.observable(counted, lambda counted=counted: self._counts(counted))  # type: ignore[misc]
         shown: dict[Instrument, Callable[[], Points]] = {
@@ -214,6 +244,9 @@ class Metrics:
             names.PEER_AGE: lambda: self._of_peers("handshake_age_seconds"),
             names.HEALTH_STATE: self._health_states,
             names.REPLAYS: self._replays,
+            names.BREAKERS_OPEN: lambda: [
+                (len(keys), {names.BREAKER: kind}) for kind, keys in self._open_breakers.items()
+            ],
             names.LANE_BUSY: lambda: [(share, {names.LANE: lane}) for lane, share in self._busy.items()],
             names.QUEUE_DEPTH: lambda: [(n, {names.QUEUE: queue}) for queue, n in self._readings.queues.items()],
             names.MEMORY: lambda: self._of_processes("resident"),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pqvpn.facts import (
+    BreakerChanged,
     ChildEnded,
     ChildStarted,
     ConfigurationApplied,
@@ -21,6 +22,8 @@ from pqvpn.facts import (
     NodeStarted,
     NodeStopped,
     PathMtuChanged,
+    RetryEnded,
+    RetryWaiting,
     Roamed,
 )
 from pqvpn.reasons import Reason
@@ -32,6 +35,9 @@ from pqvpn.telemetry.signals.spans import Draft
 MOST_WAITING: Final = 512
 ROAM_WAITS: Final = 30.0
 RESTART_WAITS: Final = 60.0
+RETRIES_WAIT: Final = 3600.0
+MOST_EVENTS: Final = 32
+"""Of one series of tries: they say the same again and again."""
 _SECOND: Final = 1_000_000_000
 
 Done = Callable[[Draft, Fact], None]
@@ -72,6 +78,12 @@ class Roots:
                 self._done(_lasted(names.PATH_CHANGE, envelope, fact), fact)
             case HealthChanged():
                 self._done(_lasted(names.HEALTH, envelope, fact, 0.0, _health_error(fact)), fact)
+            case BreakerChanged():
+                self._breaker(envelope, fact)
+            case RetryWaiting():
+                self._retrying(envelope, fact)
+            case RetryEnded():
+                self._retried(envelope, fact)
             case Crashed():
                 self._done(_crash(envelope, fact), fact)
             case Roamed():
@@ -120,6 +132,36 @@ class Roots:
         before.draft.attributes |= attributes.of(fact)
         before.draft.close(envelope.time_ns, "completed", before.draft.error)
         self._done(before.draft, before.fact)
+
+    def _breaker(self, envelope: Envelope, fact: BreakerChanged) -> None:
+        """An event of the series of tries that it is about, or a trace of its own."""
+        series = self._waiting.get((fact.breaker, fact.key))
+        if series is not None:
+            series.draft.event(names.BREAKER_CHANGED, envelope.time_ns, attributes.of(fact))
+            return
+        error = fact.reason.code if fact.reason and fact.state == "open" else ""
+        draft = _lasted(names.BREAKER_CHANGE, envelope, fact, 0.0, error)
+        draft.event(names.BREAKER_CHANGED, envelope.time_ns, attributes.of(fact))
+        self._done(draft, fact)
+
+    def _retrying(self, envelope: Envelope, fact: RetryWaiting) -> None:
+        key = (fact.operation, fact.key)
+        series = self._waiting.get(key)
+        if series is None:
+            draft = Draft(names.RETRIES, envelope.time_ns, attributes.common(envelope, fact) | attributes.of(fact))
+            draft.error = fact.reason.code if fact.reason else ""
+            series = _Waiting(draft, fact, envelope.now, RETRIES_WAIT)
+            self._wait(key, series)
+        if len(series.draft.events) < MOST_EVENTS:
+            series.draft.event(names.RETRY, envelope.time_ns, attributes.of(fact))
+
+    def _retried(self, envelope: Envelope, fact: RetryEnded) -> None:
+        series = self._waiting.pop((fact.operation, fact.key), None)
+        draft = series.draft if series else _lasted(names.RETRIES, envelope, fact)
+        draft.attributes |= attributes.of(fact)
+        draft.event(names.RETRY, envelope.time_ns, attributes.of(fact))
+        draft.close(envelope.time_ns, fact.outcome, draft.error)
+        self._done(draft, fact)
 
     def _wait(self, key: tuple[str, str], waiting: _Waiting) -> None:
         former = self._waiting.pop(key, None)
