@@ -70,7 +70,7 @@ def other_keys(story: Story, site: Site) -> None:
     before = alpha.config.read_text()
     (alpha.folder / "other.psk").touch(0o600)
     (alpha.folder / "other.psk").write_text("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n")
-    alpha.config.write_text(before.replace("[peer.beta]\n", '[peer.beta]\npsk_file = "other.psk"\n'))
+    alpha.config.write_text(before.replace("\n[peer.beta]\n", '\n[peer.beta]\npsk_file = "other.psk"\n'))
     alpha.cli("reload")
     found = _until(story, "a failed attempt in Jaeger", lambda: _failed(site))
     if found:

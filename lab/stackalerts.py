@@ -100,8 +100,9 @@ NODE_ALERTS: Final = (
         "PeerDown", "critical",
         (Reason.NO_REPLY, Reason.PORT_CLOSED, Reason.UNREACHABLE, Reason.DNS_FAILED, Reason.PSK, Reason.NETWORK_KEY,
          Reason.UNKNOWN_PEER, Reason.VERSION, Reason.POLICY_REFUSED, Reason.FRAGMENTS_LOST, Reason.STALE),
-        item("peer", 2, _PEER), "1m", "peer {{ $labels.pqvpn_peer }} is down",
-        "The node wants a session with this peer and has none. A peer that nobody needs (network.idle) and one that has not"
+        item("peer", 1, _PEER), "1m", "peer {{ $labels.pqvpn_peer }} is down",
+        "The node wants a session with this peer and has none: it is down, stale, or connecting all the time. A peer that"
+        " nobody needs (network.idle) and one that has not"
         " called yet (network.no_endpoint) do not count. Suppressed while a cause on the node itself is known.",
         "The reason code says where to look. In Jaeger: service `pqvpn`, tag `pqvpn.peer`, errors only; the span with the"
         " error is the step that failed. On the node: `pqvpn diag peer NAME`.",

@@ -122,7 +122,7 @@ OBJECTIVES: Final = (
 )  # fmt: skip
 RECORDS: Final = {
     "pqvpn:peers_down:count": 'count by (job, instance) (max by (job, instance, pqvpn_peer) '
-    '(pqvpn_health_state{pqvpn_health_item="peer"}) >= 2) or 0 * sum by (job, instance) (pqvpn_peers)',
+    '(pqvpn_health_state{pqvpn_health_item="peer"}) >= 1) or 0 * sum by (job, instance) (pqvpn_peers)',
     "pqvpn:peers_configured:count": "sum by (job, instance) (pqvpn_peers)",
 }  # fmt: skip
 """Recorded first: what the objectives average."""

@@ -92,7 +92,7 @@ def _quantile(share: float, metric: str, labels: str = _AT) -> str:
 
 
 def _overview() -> list[Panel]:
-    down = 'count(max by (instance, pqvpn_peer) (pqvpn_health_state{pqvpn_health_item="peer"}) >= 2) or vector(0)'
+    down = 'count(max by (instance, pqvpn_peer) (pqvpn_health_state{pqvpn_health_item="peer"}) >= 1) or vector(0)'
     return [
         number("Nodes reporting", "count(changes(pqvpn_node_uptime_seconds[2m]) > 0) or vector(0)"),
         number("Peers up", 'sum(pqvpn_peers{pqvpn_state="up"})'),
@@ -128,7 +128,11 @@ def _peer() -> list[Panel]:
         f'max by (instance, pqvpn_peer, pqvpn_reason) (pqvpn_health_state{_OF_PEER[:-1]},pqvpn_health_item="peer"}})'
     )
     return [
-        graph("State (2: down, 1: not well)", (health, "{{instance}} {{pqvpn_peer}} {{pqvpn_reason}}"), width=_WHOLE),
+        graph(
+            "State (1: connecting or stale, 2: down)",
+            (health, "{{instance}} {{pqvpn_peer}} {{pqvpn_reason}}"),
+            width=_WHOLE,
+        ),
         graph("Round trip", (f"pqvpn_peer_rtt_seconds{_OF_PEER}", "{{instance}} {{pqvpn_peer}}"), unit="s"),
         graph("Loss", (f"pqvpn_peer_loss_ratio{_OF_PEER}", "{{instance}} {{pqvpn_peer}}"), unit="percentunit"),
         graph(

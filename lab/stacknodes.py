@@ -76,8 +76,9 @@ class Site:
             for i, (end, name) in enumerate(zip(ends, ("alpha", "beta"), strict=True))
         )
         introduce(self.alpha, self.beta, None, self.outer[1])
-        for node in (self.alpha, self.beta):
-            node.set({"telemetry": self.endpoint(node)})
+        for node, peer in ((self.alpha, "beta"), (self.beta, "alpha")):
+            # one trace across both: each follows the other's trace identifiers
+            node.set({"telemetry": self.endpoint(node), f"peer.{peer}": {"trace": True}})
 
     def endpoint(self, node: Node, headers: str = "otlp.headers") -> dict[str, Any]:
         """The settings with which a node reaches the collector."""

@@ -81,10 +81,19 @@ unpack_debian() {
   cd "$root"
   cp "$work/usr/bin/prometheus" "$work/usr/bin/promtool" "$work/usr/bin/amtool" "$bin/"
   cp "$work/usr/bin/prometheus-alertmanager" "$bin/alertmanager"
+  # Debian's programs look for their templates and pages there and nowhere else.
+  if [ ! -e /usr/share/prometheus/alertmanager ]; then
+    if [ -w /usr/share ]; then
+      mkdir -p /usr/share/prometheus && cp -r "$work/usr/share/prometheus/." /usr/share/prometheus/
+    else
+      say "As root: apt-get install prometheus-alertmanager (for /usr/share/prometheus/alertmanager)"
+      return 1
+    fi
+  fi
 }
 
 export GOFLAGS="-mod=mod ${GOFLAGS:-}"
-if ! made prometheus debian; then
+if ! made prometheus debian || [ ! -e /usr/share/prometheus/alertmanager ]; then
   unpack_debian
   echo debian >"$bin/.prometheus"
 fi

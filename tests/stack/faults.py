@@ -46,7 +46,7 @@ def other_psk(site: Site) -> Iterator[None]:
     before = node.config.read_text()
     (node.folder / "other.psk").touch(0o600)
     (node.folder / "other.psk").write_text("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n")
-    node.config.write_text(before.replace("[peer.beta]\n", '[peer.beta]\npsk_file = "other.psk"\n'))
+    node.config.write_text(before.replace("\n[peer.beta]\n", '\n[peer.beta]\npsk_file = "other.psk"\n'))
     node.cli("reload")
     try:
         yield

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Scene
+from receivers import written
 
 from lab import wait_for
 from lab.nodes import Node
@@ -19,7 +20,7 @@ from lab.stacknodes import SHORT, Site
 from lab.stackservers import Stack
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "canary"))
-from canaries import Canary, contents, report, search
+from canaries import Canary, report, search
 
 pytestmark = [pytest.mark.stack, pytest.mark.netns]
 
@@ -70,7 +71,8 @@ def sinks(scene: Scene) -> dict[str, bytes]:
     for name, url in pages.items():
         with urllib.request.urlopen(url, timeout=20) as answer:
             found[name] = answer.read()
-    return found | contents(stack.queues, stack.folder / "spans", stack.folder / "metrics", stack.folder / "alerts")
+    folders = [stack.queues, *(stack.folder / name for name in ("spans", "metrics", "alerts"))]
+    return found | {str(path): written(path) for folder in folders for path in folder.rglob("*") if path.is_file()}
 
 
 def _fails(site: Site) -> bool:
@@ -91,7 +93,7 @@ def test_no_canary_is_behind_the_collector(scene: Scene) -> None:
         wait_for(
             "spans in the queue", lambda: any(b"pqvpn" in path.read_bytes() for path in stack.queues.iterdir()), 20.0
         )
-        assert not report(search(wanted, contents(stack.queues)))
+        assert not report(search(wanted, {path.name: written(path) for path in stack.queues.iterdir()}))
     finally:
         stack.jaeger.start()
     wait_for("the traces", lambda: all(stack.find({"session.id": session}) for session in sessions), 30.0)

@@ -7,7 +7,7 @@ from pathlib import Path
 import foreign
 import pytest
 from conftest import Scene
-from receivers import LogStore
+from receivers import LogStore, written
 
 from lab import wait_for
 from lab.stackservers import Stack
@@ -41,7 +41,7 @@ def page(url: str) -> bytes:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {str(path): written(path) for path in folder.rglob("*") if path.is_file()}
 
 
 def sinks(stack: Stack, logs: LogStore, trace_id: str) -> dict[str, bytes]:
@@ -77,7 +77,7 @@ def test_no_canary_of_a_foreign_sender_passes(stack: Stack, logs: LogStore) -> N
     for span in spans:
         assert {event["name"] for event in span["events"]} == {"pqvpn.dropped", "other"}
         assert not span.get("links")
-        assert set(span["tags"]) <= {"pqvpn.peer", "pqvpn.detail", "pqvpn.drops"}
+        assert set(span["tags"]) <= {"pqvpn.peer", "pqvpn.reason", "pqvpn.detail", "pqvpn.drops"}
 
 
 def test_queues_on_disk_hold_nothing_unredacted(stack: Stack, logs: LogStore) -> None:

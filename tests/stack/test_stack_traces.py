@@ -12,7 +12,8 @@ from lab import wait_for
 
 pytestmark = [pytest.mark.stack, pytest.mark.netns]
 
-STEPS = ("pqvpn.handshake.m1", "pqvpn.handshake.m3", "pqvpn.first_data", "pqvpn.path.validate")
+STEPS = ("pqvpn.handshake.m1", "pqvpn.handshake.m3", "pqvpn.first_data")
+MORE = ("pqvpn.path.validate",)  # where the challenge was answered in time
 _MILLISECOND = 1_000_000
 
 
@@ -66,7 +67,7 @@ def test_an_attempt_is_one_trace_across_both_nodes(scene: Scene, trigger: str) -
     assert root["tags"]["pqvpn.attempt"] == root["traceId"]
     assert root["tags"]["pqvpn.peer"] == "beta"
     assert accept["tags"]["pqvpn.peer"] == "alpha"
-    assert root["tags"]["pqvpn.suite"].startswith("X-Wing (ML-KEM-768")
+    assert root["tags"]["pqvpn.suite"].startswith("X-Wing")
     assert all(span.get("status", {}).get("code", 0) != 2 for span in spans if span["name"] != "pqvpn.handshake.m1")
 
 
@@ -74,7 +75,9 @@ def test_durations_add_up(scene: Scene) -> None:
     status = scene.site.reconnect()
     spans = whole(scene, status["session_id"])
     root = named(spans, "pqvpn.connect")
-    steps = sorted((s for s in spans if s.get("parentSpanId") == root["spanId"] and s["name"] in STEPS), key=times)
+    steps = sorted(
+        (s for s in spans if s.get("parentSpanId") == root["spanId"] and s["name"] in (*STEPS, *MORE)), key=times
+    )
     begins, ends = times(root)
     assert times(steps[-1])[1] == ends
     for before, after in itertools.pairwise(steps):
@@ -89,7 +92,7 @@ def test_durations_add_up(scene: Scene) -> None:
 def test_a_failed_attempt_is_marked_at_the_step_that_failed(scene: Scene) -> None:
     alpha = scene.site.alpha
     keyed = alpha.folder / "other.psk"
-    with_psk = alpha.config.read_text().replace("[peer.beta]\n", '[peer.beta]\npsk_file = "other.psk"\n')
+    with_psk = alpha.config.read_text().replace("\n[peer.beta]\n", '\n[peer.beta]\npsk_file = "other.psk"\n')
     before = alpha.config.read_text()
     keyed.write_text(base64.b64encode(secrets.token_bytes(32)).decode())
     keyed.chmod(0o600)
