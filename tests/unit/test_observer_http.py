@@ -225,3 +225,43 @@ def test_a_failure_inside_is_no_answer_with_a_secret(served: Served) -> None:
     assert status == 500
     assert b"items" not in body
     assert served.ask("/health")[0] == 200
+
+
+class Switchboard:
+    """Stands in for the observer's breakers."""
+
+    def __init__(self) -> None:
+        self.acts: list[tuple[str, str]] = []
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [{"name": "otlp", "state": "closed"}]
+
+    def act(self, name: str, action: str) -> dict[str, Any]:
+        if name != "otlp":
+            raise ValueError(name)
+        self.acts.append((name, action))
+        return {"name": name, "state": "open", "held": True}
+
+
+async def _asked(application: http.Application, method: str, path: str, query: bytes = b"") -> tuple[int, Any]:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": method, "path": path, "query_string": query, "headers": []}
+    await application(scope, None, send)
+    return sent[0]["status"], json.loads(sent[1]["body"])
+
+
+def test_breakers_are_for_the_unix_socket_only() -> None:
+    board = Switchboard()
+    unix = http.Application(lambda: REPORT, lambda _: (b"", ""), breakers=board)
+    tcp = http.Application(lambda: REPORT, lambda _: (b"", ""))
+    assert asyncio.run(_asked(unix, "GET", "/breakers")) == (200, {"breakers": board.rows()})
+    assert asyncio.run(_asked(unix, "POST", "/breakers", b"name=otlp&action=open"))[0] == 200
+    assert board.acts == [("otlp", "open")]
+    assert asyncio.run(_asked(unix, "POST", "/breakers", b"name=x&action=open"))[0] == 404
+    assert asyncio.run(_asked(unix, "POST", "/health"))[0] == 405
+    assert asyncio.run(_asked(tcp, "GET", "/breakers"))[0] == 404
+    assert asyncio.run(_asked(tcp, "POST", "/breakers", b"name=otlp&action=open"))[0] == 404
