@@ -21,6 +21,7 @@ demo-resilience: $(STAMP) ## Watch a tunnel carry on while its processes are kil
 
 test: $(STAMP) ## Run the default test suite; TESTS="..." goes to pytest
 	@scripts/packages.sh ip ping nft tcpdump iperf3
+	@scripts/bugsink.sh
 	$(BIN)/python -m pytest -m "not slow" $(TESTS)
 
 test-fast: $(STAMP) ## Run the tests that need neither namespaces nor patience

@@ -155,7 +155,12 @@ def crash_settings(crashes: Any) -> dict[str, dict[str, Any]]:
     from pqvpn.config import schema
 
     section = schema.SECTIONS.get("crash_reports")
-    return {"crash_reports": {"dsn": crashes.dsn}} if section and "dsn" in section.model_fields else {}
+    if section is None:
+        return {}
+    place = crashes.folder / "crashes.dsn"
+    place.touch(0o600)
+    place.write_text(crashes.dsn)
+    return {"crash_reports": {"dsn_file": str(place)}}
 
 
 def serve() -> int:

@@ -412,7 +412,7 @@ class Crashed(Fact):
 
     `kind`: exception, signal, killed, out_of_memory, hang, startup. `error`: the exception's type or the signal's name;
     `chain`: the types of what caused it. `frames`: "pqvpn/control/process.py:88 in run", outermost first. `handled`:
-    the process went on without the part that failed.
+    the process went on without the part that failed. `trace_id`: of a trace of its own, where it is about no attempt.
     """
 
     event = "crash"
@@ -432,6 +432,7 @@ class Crashed(Fact):
     session_id: str = ""
     peer: str = ""
     attempt: str = ""
+    trace_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

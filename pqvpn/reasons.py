@@ -203,7 +203,7 @@ class Reason(Enum):
     )  # fmt: skip
     OUT_OF_MEMORY = (
         "host.out_of_memory", Action.RETRY, Who.HOST, os.EX_OSERR,
-        "the kernel killed a process of the node for want of memory; it was replaced",
+        "a process of the node ran out of memory: it gave up what it did, or the kernel killed it and it was replaced",
         "see what eats the memory; a limit on the node's cgroup below 128 MiB is too low",
     )  # fmt: skip
     RESTART_LOOP = (
@@ -214,12 +214,12 @@ class Reason(Enum):
     CHILD_DIED = (
         "node.child_died", Action.RETRY, Who.US, os.EX_SOFTWARE,
         "a process of the node ended unexpectedly and was replaced",
-        "nothing now; if it repeats, report it with the log",
+        "nothing now; where it happened: pqvpn diag crashes; if it repeats, report that",
     )  # fmt: skip
     CHILD_RESTARTING = (
         "node.child_restarting", Action.RETRY, Who.US, os.EX_SOFTWARE,
         "a process of the node ends again and again",
-        "free memory if the kernel killed it; else report it with: pqvpn diag bundle",
+        "where it happens: pqvpn diag crash last; free memory if the kernel killed it; else report it with: pqvpn diag bundle",
     )  # fmt: skip
     NOT_REPORTING = (
         "node.not_reporting", Action.RETRY, Who.US, os.EX_SOFTWARE,
@@ -252,7 +252,7 @@ class Reason(Enum):
     INTERNAL = (
         "node.internal", Action.RETRY, Who.US, os.EX_SOFTWARE,
         "an unexpected error; the part it happened in was abandoned",
-        "report it with the log",
+        "where it happened: pqvpn diag crash last; report that, or: pqvpn diag bundle",
     )  # fmt: skip
     # -- crypto ----------------------------------------------------------------------------------------------
     SELF_TEST_FAILED = (
@@ -332,11 +332,6 @@ class Reason(Enum):
     CONFIG_MISSING = (
         "config.missing", Action.SHUTDOWN, Who.OPERATOR, os.EX_CONFIG,
         "a required setting is missing", "add it",
-    )  # fmt: skip
-    CONFIG_NOT_YET = (
-        "config.not_in_this_version", Action.SHUTDOWN, Who.OPERATOR, os.EX_CONFIG,
-        "the setting does not exist in this version",
-        "remove it",
     )  # fmt: skip
     CONFIG_MTU = (
         "config.mtu", Action.SHUTDOWN, Who.OPERATOR, os.EX_CONFIG,
@@ -418,6 +413,11 @@ class Reason(Enum):
         "telemetry would leave this host unencrypted",
         "use https://, or say insecure = true when the network between is trusted",
     )  # fmt: skip
+    CONFIG_DSN = (
+        "config.dsn", Action.SHUTDOWN, Who.OPERATOR, os.EX_CONFIG,
+        "the file does not hold the DSN of a crash server",
+        "copy the DSN from the project's settings on the server into the file, as its only line",
+    )  # fmt: skip
     CONFIG_HEALTH_OPEN = (
         "config.health_open", Action.SHUTDOWN, Who.OPERATOR, os.EX_CONFIG,
         "health and metrics would be open to everybody",
@@ -463,6 +463,31 @@ class Reason(Enum):
         "telemetry.collector_answer", Action.RETRY, Who.OPERATOR, os.EX_PROTOCOL,
         "what answers at the telemetry endpoint does not speak OTLP",
         "check telemetry.endpoint and telemetry.protocol: gRPC is usually port 4317, HTTP 4318",
+    )  # fmt: skip
+    CRASH_SERVER_UNREACHABLE = (
+        "crash.server_unreachable", Action.RETRY, Who.OPERATOR, os.EX_TEMPFAIL,
+        "the crash server does not answer; reports are kept on disk and sent later",
+        "check that the server of crash_reports.dsn_file runs; see what waits with: pqvpn diag crashes",
+    )  # fmt: skip
+    CRASH_SERVER_BUSY = (
+        "crash.server_busy", Action.RETRY, Who.OPERATOR, os.EX_TEMPFAIL,
+        "the crash server takes no reports for now: a quota or a rate limit; they are sent later",
+        "raise the project's quota on the server, or wait",
+    )  # fmt: skip
+    CRASH_SERVER_REFUSED = (
+        "crash.server_refused", Action.RETRY, Who.OPERATOR, os.EX_NOPERM,
+        "the crash server refuses reports",
+        "check that the DSN in crash_reports.dsn_file is the one of a project that exists; read the detail",
+    )  # fmt: skip
+    CRASH_SERVER_TLS = (
+        "crash.server_tls", Action.RETRY, Who.OPERATOR, os.EX_CONFIG,
+        "the crash server's certificate does not verify",
+        "check crash_reports.ca_file and the name in the DSN",
+    )  # fmt: skip
+    CRASH_SERVER_ANSWER = (
+        "crash.server_answer", Action.RETRY, Who.OPERATOR, os.EX_PROTOCOL,
+        "what answers at the DSN's address does not take crash reports",
+        "something else answers there, a proxy or a portal for instance: check the address in crash_reports.dsn_file",
     )  # fmt: skip
     DISK_FULL = (
         "telemetry.disk_full", Action.FALLBACK, Who.HOST, os.EX_IOERR,

@@ -13,7 +13,7 @@ import typer
 
 from pqvpn.cli import (
     breakers,
-    bundle,
+    crashes,
     explain,
     health,
     identity,
@@ -76,7 +76,7 @@ app.add_typer(identity.card_app, name="card")
 app.add_typer(peers.app, name="peer")
 app.add_typer(breakers.app, name="breaker")
 app.add_typer(settings.app, name="config")
-app.add_typer(bundle.app, name="diag")
+app.add_typer(crashes.app, name="diag")
 
 
 @app.command(epilog=options.examples("pqvpn version"))

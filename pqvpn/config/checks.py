@@ -15,6 +15,7 @@ from pqvpn.config.fields import IPAddress, IPNetwork
 from pqvpn.config.findings import Findings, Loc
 from pqvpn.config.schema import (
     BreakersSection,
+    CrashReportsSection,
     HealthSection,
     NodeSection,
     PeerSection,
@@ -22,6 +23,7 @@ from pqvpn.config.schema import (
     TimersSection,
 )
 from pqvpn.config.units import format_duration
+from pqvpn.crypto.secret import Secret
 from pqvpn.reasons import Reason
 
 
@@ -50,6 +52,41 @@ def check_telemetry(findings: Findings, telemetry: TelemetrySection) -> None:
         given = "key_file" if telemetry.certificate_file is None else "certificate_file"
         detail = "certificate_file and key_file go together"
         findings.add(Reason.CONFIG_VALUE, (*loc, given), detail, "give both, or neither")
+
+
+def check_crash_reports(findings: Findings, section: CrashReportsSection, dsn: Secret | None) -> None:
+    """The DSN is one, and reports leave the host encrypted. `dsn` None: there is none, or it cannot be read.
+
+    The DSN is a secret: no finding shows any of it.
+    """
+    loc: Loc = ("crash_reports",)
+    if section.dsn_file is None:
+        for name in ("ca_file", "insecure", "host_name"):
+            if getattr(section, name):
+                findings.add(Reason.CONFIG_VALUE, (*loc, name), "it has no effect without dsn_file", "give a dsn_file")
+    if dsn is None:
+        return
+    host = _host_of_dsn(dsn.expose().decode("ascii", "replace"))
+    if host is None:
+        detail = "the file does not hold a DSN: http(s)://KEY@HOST[:PORT]/PROJECT on one line"
+        findings.add(Reason.CONFIG_DSN, (*loc, "dsn_file"), detail)
+    elif dsn.expose().startswith(b"http:") and not section.insecure and not _is_loopback(host):
+        findings.add(Reason.CONFIG_TELEMETRY_PLAIN, (*loc, "dsn_file"), "crash reports would leave unencrypted")
+
+
+def _host_of_dsn(text: str) -> str | None:
+    """The host of a DSN as Sentry defines it; None when the text is none."""
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        return None
+    project = parts.path.rpartition("/")[2]
+    numbered = project.isascii() and project.isdigit() and len(project) <= 20
+    is_plain = text.isprintable() and " " not in text and not parts.query and not parts.fragment
+    if parts.scheme not in ("http", "https") or not (parts.username and numbered and is_plain) or port == 0:
+        return None
+    return parts.hostname
 
 
 def check_health(findings: Findings, health: HealthSection) -> None:

@@ -18,9 +18,9 @@ from pqvpn.config.fields import BadElements, BadValue, parse_name
 from pqvpn.config.findings import Findings, Loc
 from pqvpn.config.schema import (
     PEERS_HIGHEST,
-    RESERVED,
     SECTIONS,
     BreakersSection,
+    CrashReportsSection,
     HealthSection,
     LogSection,
     NodeConfig,
@@ -78,6 +78,7 @@ def parse(source: str, path: Path, *, today: datetime.date | None = None) -> Nod
     log = _section(findings, ("log",), document.get("log", {}), LogSection)
     redact = _section(findings, ("redact",), document.get("redact", {}), RedactSection)
     telemetry = _section(findings, ("telemetry",), document.get("telemetry", {}), TelemetrySection)
+    crash_reports = _section(findings, ("crash_reports",), document.get("crash_reports", {}), CrashReportsSection)
     health = _section(findings, ("health",), document.get("health", {}), HealthSection)
     restart = _section(findings, ("restart",), document.get("restart", {}), RestartSection)
     breakers = _section(findings, ("breakers",), document.get("breakers", {}), BreakersSection)
@@ -92,6 +93,8 @@ def parse(source: str, path: Path, *, today: datetime.date | None = None) -> Nod
     card = identity.card() if identity else None
     network_key = _key(findings, folder, ("node", "network_key_file"), node.network_key_file)
     headers = _text_secret(findings, folder, ("telemetry", "headers_file"), telemetry.headers_file)
+    dsn = _text_secret(findings, folder, ("crash_reports", "dsn_file"), crash_reports.dsn_file)
+    checks.check_crash_reports(findings, crash_reports, dsn)
     token = _text_secret(findings, folder, ("health", "token_file"), health.token_file)
     resolved = tuple(_peer(findings, folder, name, peer) for name, peer in peers.items())
     ids = [(peer.name, peer.id) for peer in resolved if peer is not None]
@@ -107,6 +110,7 @@ def parse(source: str, path: Path, *, today: datetime.date | None = None) -> Nod
         log=log,
         redact=redact,
         telemetry=telemetry,
+        crash_reports=crash_reports,
         health=health,
         restart=restart,
         breakers=breakers,
@@ -116,6 +120,7 @@ def parse(source: str, path: Path, *, today: datetime.date | None = None) -> Nod
         card=card,
         network_key=network_key,
         telemetry_headers=headers,
+        crash_dsn=dsn,
         health_token=token,
     )
 
@@ -147,22 +152,11 @@ def _cross_check(
 
 
 def _refuse_unknown(findings: Findings, document: dict[str, Any]) -> None:
-    """Top-level names that are no section, and settings in sections that have none yet."""
-    names = (*SECTIONS, "peer", *RESERVED)
-    for name, value in document.items():
+    """Top-level names that are no section."""
+    names = (*SECTIONS, "peer")
+    for name in document:
         if name not in names:
             findings.add(Reason.CONFIG_UNKNOWN_KEY, (name,), *_unknown(name, names))
-        elif name in RESERVED:
-            _refuse_reserved(findings, name, value)
-
-
-def _refuse_reserved(findings: Findings, name: str, value: Any) -> None:
-    if not isinstance(value, dict):
-        findings.add(Reason.CONFIG_VALUE, (name,), "expected a table", f"write [{name}] on a line of its own")
-        return
-    for key in value:
-        detail = f"[{name}] has no settings in this version"
-        findings.add(Reason.CONFIG_NOT_YET, (name, key), detail)
 
 
 def _unknown(name: str, names: tuple[str, ...]) -> tuple[str, str]:

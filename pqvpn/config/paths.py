@@ -18,6 +18,7 @@ SOCKET_NAME = "control.sock"
 PID_NAME = "pid"
 LOG_NAME = "pqvpn.log"
 SPOOL_FOLDER = "spool"  # in the state folder
+CRASHES_FOLDER = "crashes"  # in the state folder
 LOG_FOLDER = "log"  # in the state folder
 PSEUDONYM_KEY_NAME = "pseudonym.key"  # in the state folder
 HEALTH_NAME = "health.sock"

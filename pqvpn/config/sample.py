@@ -58,6 +58,16 @@ addresses = [{addresses}]      # of this machine inside the VPN
 # flush_interval = "1s"
 # metrics_interval = "15s"
 
+[crash_reports]                    # crashes are recorded here, and sent only with a dsn_file
+# dsn_file = "crashes.dsn"         # mode 0600: the project's DSN on Sentry, GlitchTip or Bugsink
+# environment = "production"
+# host_name = false                # true: reports tell this host's name
+# ca_file = "crash-server-ca.pem"
+# timeout = "10s"
+# insecure = false                 # true: plain http to another host is acceptable
+# keep_size = "8MiB"               # on this disk at most; the oldest reports go first
+# keep_age = "30d"
+
 [health]
 # interval = "2s"
 # listen = "127.0.0.1:9464"        # besides the unix socket; elsewhere than on loopback with a token

@@ -29,6 +29,7 @@ from pqvpn.config.fields import (
     Switch,
     count,
     duration,
+    parse_name,
     parse_rate,
     parse_share,
     parse_url,
@@ -180,6 +181,23 @@ class TelemetrySection(Section):
     metrics_interval: Interval = 15.0
 
 
+class CrashReportsSection(Section):
+    """[crash_reports]: crashes are always recorded on this host; with `dsn_file` (0600) they are sent to that server, too.
+
+    The file holds the DSN that Sentry, GlitchTip or Bugsink shows for the project. Sizes in bytes, times in seconds.
+    `host_name`: whether reports tell this host's name.
+    """
+
+    dsn_file: PathText | None = None
+    environment: Annotated[str, PlainValidator(parse_name)] = "production"
+    host_name: bool = False
+    ca_file: PathText | None = None
+    timeout: Short = 10.0
+    insecure: bool = False
+    keep_size: Annotated[int, _bytes(_MIB, _GIB)] = 8 * _MIB
+    keep_age: Retention = 30 * 86400.0
+
+
 class HealthSection(Section):
     """[health]: the checks, and where they are told besides the unix socket (`listen`: a TCP endpoint).
 
@@ -257,13 +275,13 @@ SECTIONS: dict[str, type[Section]] = {
     "log": LogSection,
     "redact": RedactSection,
     "telemetry": TelemetrySection,
+    "crash_reports": CrashReportsSection,
     "health": HealthSection,
     "restart": RestartSection,
     "breakers": BreakersSection,
     "security": SecuritySection,
     "offload": OffloadSection,
 }
-RESERVED = ("crash_reports",)  # may stand there, empty
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +311,7 @@ class NodeConfig:
     log: LogSection
     redact: RedactSection
     telemetry: TelemetrySection
+    crash_reports: CrashReportsSection
     health: HealthSection
     restart: RestartSection
     breakers: BreakersSection
@@ -302,6 +321,7 @@ class NodeConfig:
     card: Card
     network_key: Secret | None
     telemetry_headers: Secret | None = None  # the content of telemetry.headers_file
+    crash_dsn: Secret | None = None  # the content of crash_reports.dsn_file, stripped
     health_token: Secret | None = None  # the content of health.token_file, stripped
 
     @property

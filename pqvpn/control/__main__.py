@@ -48,6 +48,7 @@ def serve(link: socket.socket) -> int:
         asyncio.run(_serve(start, link, publish))
     except PqvpnError as error:
         publish(Problem(error.reason, "control", error.detail))
+        publish(describe.exception(error, "control", handled=False, kind="startup"))
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - the process's boundary: told by type, never by text, then restarted
         publish(describe.exception(error, "control", handled=False))

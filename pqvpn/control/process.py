@@ -35,6 +35,7 @@ from pqvpn.protocol.effects import Activity, Effect, Trigger
 from pqvpn.protocol.views import PeerView
 from pqvpn.reasons import Reason
 from pqvpn.telemetry import context
+from pqvpn.telemetry.crashes.boundary import Boundary
 from pqvpn.wire.address import Address
 from pqvpn.wire.icmp import parse_icmp, parse_icmp6
 
@@ -56,6 +57,7 @@ class ControlProcess:
         self.start = start
         self.link = link
         self.publish = publish
+        self.boundary = Boundary(publish, "control", now)
         self.ended = asyncio.Event()
         self.failed_tests = selftest.failures()
         self.counters = Counters(start.counters)
@@ -82,6 +84,7 @@ class ControlProcess:
         """Serve until the supervisor says `Shutdown` or goes away."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: self._failed("control", context.get("exception")))
+        self.boundary.watch()
         if self.failed_tests:
             self.publish(Problem(Reason.SELF_TEST_FAILED, "crypto", ", ".join(self.failed_tests)))
         self.watch.begin()
@@ -197,9 +200,11 @@ class ControlProcess:
                 self._report_came.set()
             case events.Holding(_, sessions):
                 self._adopt(lane, sessions)
-            case events.LaneFault(_, where, count):
+            case events.LaneFault(_, where, count, crash):
                 self.gates.lane_fault(where)
                 self.publish(Problem(Reason.INTERNAL, f"lane-{lane}", f"{where} ({count} times)"))
+                if crash is not None:
+                    self.boundary.tell(replace(crash, process=f"lane-{lane}"))
             case events.InnerRefused(slot, drop, count):
                 session_id, name, _ = whose.slot(slot)
                 if name and drop in _DROPS:
@@ -372,3 +377,5 @@ class ControlProcess:
                 trace = trace.tb_next
             place = f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}" if trace else ""
             self.publish(Problem(Reason.INTERNAL, component, f"{type(error).__name__} at {place}"))
+            if not isinstance(error, OSError):  # what the kernel refuses is told, and no crash
+                self.boundary.caught(error)

@@ -8,6 +8,7 @@ when control does not read, events are dropped and counted, so control must trea
 
 import msgspec
 
+from pqvpn.facts import Crashed
 from pqvpn.wire.address import Address
 
 
@@ -116,12 +117,14 @@ class Holding(_Event, frozen=True):
 class LaneFault(_Event, frozen=True):
     """An internal error was caught at the lane's boundary; its burst was abandoned. At most one event a second.
 
-    `where` is exception type, file and line, never packet contents; `count` counts from the lane's start.
+    `where` is exception type, file and line, never packet contents; `count` counts from the lane's start. `crash` is
+    what a crash report is made of, with few frames.
     """
 
     lane: int
     where: str
     count: int
+    crash: Crashed | None = None
 
 
 class InnerRefused(_Event, frozen=True):

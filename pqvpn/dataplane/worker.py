@@ -4,6 +4,7 @@ Owns the order of work, the boundary that keeps an internal fault from ending th
 A lane outlives control: with nobody sending commands it goes on with the keys it has until they expire.
 """
 
+import contextlib
 import gc
 import os
 import select
@@ -12,6 +13,7 @@ import socket
 import time
 from typing import Final
 
+from pqvpn.dataplane import events, faults
 from pqvpn.dataplane import start as start_message
 from pqvpn.dataplane.commands import (
     NO_SLOT,
@@ -28,7 +30,7 @@ from pqvpn.dataplane.commands import (
     Stop,
 )
 from pqvpn.dataplane.counters import SLOTS, Counters, Total
-from pqvpn.dataplane.events import Held, Holding, LaneFault, LaneReady
+from pqvpn.dataplane.events import Held, Holding, LaneReady
 from pqvpn.dataplane.inbound import Inbound
 from pqvpn.dataplane.links import FRAME, parse_datagrams
 from pqvpn.dataplane.outbound import Outbound
@@ -64,6 +66,7 @@ class Worker:
         self._stopped = False
         self._begun = not start.waits
         self._faults = 0
+        self._faults_told = 0
         self._fault_told_ns = 0
         self._lanes_by_fd = {fd: lane for lane, fd in self.lane.crossover.filenos()}
 
@@ -125,11 +128,8 @@ class Worker:
         if self._fault_told_ns and lane.now_ns - self._fault_told_ns < _TELL_EVERY_NS:
             return
         self._fault_told_ns = lane.now_ns
-        last = e.__traceback__
-        while last is not None and last.tb_next is not None:
-            last = last.tb_next
-        place = "" if last is None else f" {os.path.basename(last.tb_frame.f_code.co_filename)}:{last.tb_lineno}"
-        lane.tell(LaneFault(lane.number, type(e).__name__ + place, self._faults))
+        more, self._faults_told = self._faults - self._faults_told, self._faults
+        lane.tell(faults.event(lane.number, e, self._faults, more))
 
     def _other(self, fd: int) -> None:
         """The supervisor's link or another lane."""
@@ -226,7 +226,12 @@ def main(fd: int) -> int:
         start = start_message.receive(link)
     except EOFError:
         return 0
-    worker = Worker(start, link)
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    worker.run()
+    try:
+        worker = Worker(start, link)
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+        worker.run()
+    except Exception as error:  # noqa: BLE001 - the process's boundary: told by type, then restarted
+        with contextlib.suppress(OSError):
+            os.write(start.control, events.encode(faults.event(start.lane, error, 1, handled=False)))
+        return os.EX_SOFTWARE
     return 0

@@ -56,7 +56,7 @@ def killed(known: Knowledge) -> Iterator[Finding]:
     text, remedy = "", ""
     if crash is not None and crash.name == "crash" and crash.text("process") == "supervisor":
         text = f"the node does not run: its supervisor crashed ({crash.text('error') or crash.text('kind')})"
-        remedy = "start it: pqvpn up; report it with: pqvpn diag bundle"
+        remedy = "start it: pqvpn up; where it happened: pqvpn diag crash last; report it with: pqvpn diag bundle"
     wrong, mend = _cannot_start(known)
     yield Finding((*seen, *wrong, *_peers_then(known)), known.at, text, mend or remedy)
 

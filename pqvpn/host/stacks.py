@@ -7,10 +7,13 @@ process; it holds frames only, never values. Knows nothing of reports.
 import faulthandler
 import os
 import signal
+import sys
+from types import TracebackType
 
 ASK = signal.SIGUSR1
 """Sent to a process that makes no progress: it dumps its stacks, if it still can."""
 _LARGEST = 64 << 10
+_last: list[int] = []  # where this process leaves its own
 
 
 def make() -> int:
@@ -19,9 +22,25 @@ def make() -> int:
 
 
 def watch(descriptor: int) -> None:
-    """Have this process's stacks written there on SIGSEGV, SIGABRT, SIGBUS, SIGFPE, SIGILL, and when `ASK` comes."""
+    """Have this process's stacks written there on SIGSEGV, SIGABRT, SIGBUS, SIGFPE, SIGILL, when `ASK` comes, and when an
+    exception ends it: Python would write that one's text to standard error, and it may hold a secret.
+    """
     faulthandler.enable(file=descriptor, all_threads=True)
     faulthandler.register(ASK, file=descriptor, all_threads=True)
+    _last.append(descriptor)
+    sys.excepthook = _leave
+
+
+def leave(error: BaseException) -> None:
+    """Leave an exception that ends this process, by type and frames, where it cannot be published."""
+    _leave(type(error), error, error.__traceback__)
+
+
+def _leave(kind: type[BaseException], _: BaseException, trace: TracebackType | None) -> None:
+    from pqvpn.telemetry.crashes import describe
+
+    if _last:
+        os.write(_last[-1], describe.last_words(kind, trace).encode("utf-8", "replace"))
 
 
 def read(descriptor: int) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from pqvpn.config import paths
 from pqvpn.config.schema import NodeConfig
 from pqvpn.host import runtime
+from pqvpn.node import lastwords, observing
 from pqvpn.node.lifecycle import Node
 
 
@@ -17,9 +18,16 @@ def run(path: Path, config: NodeConfig, *, debug: bool = False) -> int:
     Raises PqvpnError when it cannot start: another node runs, the kernel refuses.
     """
     folder = _claim(config)
+    node: Node | None = None
     try:
         with folder.listen() as api:
-            return Node(path, config, api, debug).run()
+            node = Node(path, config, api, debug)
+            return node.run()
+    except Exception as error:
+        crash = lastwords.of(error, running=node is not None and node.started)
+        if crash is not None:
+            lastwords.report(config, crash, observing.policy_of(config))
+        raise
     finally:
         folder.release()
 

@@ -24,7 +24,7 @@ from pqvpn.facts import ConfigurationLoaded, Fact, NodeStarted, NodeStopped, Pro
 from pqvpn.host import clock, privileges
 from pqvpn.host.clock import now
 from pqvpn.host.privileges import Capability
-from pqvpn.node import children, descriptors, observing, translate
+from pqvpn.node import children, descriptors, lastwords, observing, translate
 from pqvpn.node.autopsy import Autopsy
 from pqvpn.node.mending import Acts, Mender
 from pqvpn.node.service import Service
@@ -35,6 +35,7 @@ from pqvpn.resilience.registry import Action, Kind, Registry
 from pqvpn.resilience.restarts import RestartPolicy
 from pqvpn.resilience.supervisor import Process, Supervisor
 from pqvpn.telemetry import jsonlog
+from pqvpn.telemetry.crashes.boundary import Boundary
 
 if TYPE_CHECKING:
     from pqvpn.host.netlink import Interface
@@ -90,8 +91,15 @@ class Node:
         self._mark("load")
         self._publish(ConfigurationLoaded(len(config.peers), self._parts["load"]))
 
+    @property
+    def started(self) -> bool:
+        """Whether it came up."""
+        return self._control_ready
+
     def run(self) -> int:
         """Open, serve, and close everything again whatever happens."""
+        Boundary(self._publish, lastwords.SUPERVISOR, now).watch()
+        self._observing.leave_words()
         self._watch_signals()
         self._held = self._service.open()
         self._counters = Counters(self._held.counters)
@@ -112,6 +120,10 @@ class Node:
             self._apply_restart()
             self._serve()
             return self._supervisor.fatal or 0
+        except Exception as error:
+            if (crash := lastwords.of(error, running=self.started)) is not None:
+                self._publish(crash)  # for log and records; the report is made once the observer has ended
+            raise
         finally:
             self._close()
 

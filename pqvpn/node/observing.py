@@ -14,9 +14,9 @@ from pqvpn import __version__
 from pqvpn.config import paths
 from pqvpn.config.schema import NodeConfig
 from pqvpn.facts import Fact, Problem
-from pqvpn.host import runtime
+from pqvpn.host import runtime, stacks
 from pqvpn.identity import peer_id
-from pqvpn.node import children, translate
+from pqvpn.node import children, lastwords, translate
 from pqvpn.observer import start as starting
 from pqvpn.reasons import Reason
 from pqvpn.resilience.registry import Settings
@@ -38,6 +38,8 @@ def policy_of(config: NodeConfig) -> redaction.Policy:
     hosts = {p.endpoint.host for p in config.peers if p.endpoint and p.endpoint.ip is None}
     if config.telemetry.endpoint:
         hosts.add(urlsplit(config.telemetry.endpoint).hostname or "")
+    if config.crash_dsn:
+        hosts.add(urlsplit(config.crash_dsn.expose().decode("ascii", "replace")).hostname or "")
     folder = config.state_folder
     with contextlib.suppress(OSError):  # the observer tells of it; meanwhile the key is one of this run
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -65,6 +67,7 @@ class Observing:
         )
         self._endpoint = _endpoint_of(config) if self.enabled else None
         self._link = envelope.link() if self.enabled else None
+        self._words = stacks.make() if self.enabled else -1
         self._publisher = Publisher("supervisor", self._link[1] if self._link else None)
         self._breakers = translate.breakers(config)
         self._unix: socket.socket | None = None
@@ -79,6 +82,11 @@ class Observing:
     def facts(self) -> int:
         """The descriptor on which other processes publish, -1: there is none."""
         return self._link[1].fileno() if self._link else -1
+
+    def leave_words(self) -> None:
+        """Have the supervisor's own stacks written where the observer finds them after it."""
+        if self._words >= 0:
+            stacks.watch(self._words)
 
     def listen(self) -> None:
         """Open the health endpoint; before privileges are given up, since a port may be a low one."""
@@ -154,6 +162,7 @@ class Observing:
                 keep_size=log.keep_size,
             ),
             records=self._records(),
+            crashes=self._crashes(),
             health=starting.HealthSettings(
                 interval=config.health.interval,
                 disk_free=config.health.disk_free,
@@ -170,6 +179,19 @@ class Observing:
             tcp_is_loopback=_is_loopback(self._tcp),
             supervisor_pid=os.getpid(),
             breakers=self._breakers,
+            supervisor_words=self._words,
+        )
+
+    def _crashes(self) -> starting.CrashSettings:
+        section, dsn = self._config.crash_reports, self._config.crash_dsn
+        return starting.CrashSettings(
+            dsn=dsn.expose() if dsn else None,
+            environment=section.environment,
+            host=lastwords.host(self._config),
+            ca_file=lastwords.ca_file(self._config),
+            timeout=section.timeout,
+            keep_size=section.keep_size,
+            keep_age=section.keep_age,
         )
 
     def _records(self) -> starting.RecordSettings:

@@ -80,7 +80,7 @@ def changes(old: NodeConfig, new: NodeConfig) -> tuple[str, ...]:
 
 def restart_needed(old: NodeConfig, new: NodeConfig) -> tuple[str, ...]:
     """Settings that differ but are read at start only."""
-    sections = ("node", "timers", "log", "redact", "telemetry", "health", "security", "offload")
+    sections = ("node", "timers", "log", "redact", "telemetry", "crash_reports", "health", "security", "offload")
     found = []
     for section in sections:
         before, after = getattr(old, section), getattr(new, section)
@@ -89,6 +89,8 @@ def restart_needed(old: NodeConfig, new: NodeConfig) -> tuple[str, ...]:
         found.append("node.private_key")
     if old.network_key != new.network_key:
         found.append("node.network_key_file")
+    if old.crash_dsn != new.crash_dsn:
+        found.append("crash_reports.dsn_file")
     return tuple(dict.fromkeys(found))
 
 

@@ -39,6 +39,7 @@ def _observe(start: "ObserverStart", link: socket.socket) -> int:
     import gc
 
     from pqvpn.facts import Problem
+    from pqvpn.host import stacks
     from pqvpn.observer.process import ObserverProcess
     from pqvpn.reasons import Reason
     from pqvpn.telemetry import jsonlog
@@ -59,6 +60,7 @@ def _observe(start: "ObserverStart", link: socket.socket) -> int:
         asyncio.run(serve())
     except Exception as error:  # noqa: BLE001 - the process's boundary: told by type, never by text, then restarted
         jsonlog.publish(Problem(Reason.INTERNAL, "observer", type(error).__name__))
+        stacks.leave(error)  # the supervisor reports it: the link's other end is not ours
         return os.EX_SOFTWARE
     return os.EX_OK
 

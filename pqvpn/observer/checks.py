@@ -230,6 +230,10 @@ class Checks:
             self._see(Item.BREAKER, name, State.WARNING, Reason.BREAKER_HELD, evidence, now)
         self._health.keep(Item.BREAKER, held)
 
+    def crash_reports(self, state: State, reason: Reason | None, evidence: str, now: float) -> None:
+        """How sending to the configured crash server goes."""
+        self._see(Item.CRASH_REPORTS, "", state, reason, evidence, now)
+
     def _see(self, item: Item, key: str, state: State, reason: Reason | None, evidence: str, now: float) -> None:
         self._health.observe(item, key, state, reason, evidence, now)
 

@@ -1,4 +1,4 @@
-"""What the observer keeps of facts: log files, and signals in their store.
+"""What the observer keeps of facts: log files, signals in their store, and crash reports.
 
 Owns which thread calls what: `take`, `flush`, `close` and what is asked belong to the loop and wait for nothing; `open`,
 `store`, `read` and `finish` belong to the worker, which may wait for the disk.
@@ -10,6 +10,7 @@ from pathlib import Path
 from pqvpn.config.paths import LOG_FOLDER
 from pqvpn.dataplane.counters import Counters
 from pqvpn.facts import Fact, FactHook
+from pqvpn.observer.crashes import Crashes, traced
 from pqvpn.observer.records import Records, Verdict
 from pqvpn.observer.start import ObserverStart
 from pqvpn.reasons import Reason
@@ -18,12 +19,13 @@ from pqvpn.telemetry.envelope import Envelope
 from pqvpn.telemetry.logfiles.files import LogFiles
 from pqvpn.telemetry.logfiles.journal import Journal
 from pqvpn.telemetry.logfiles.levels import Levels
+from pqvpn.telemetry.logfiles.lines import Line, level_of, make
 from pqvpn.telemetry.redaction import Redactor
 from pqvpn.telemetry.signals import Readings
 
 
 class Keeping:
-    """Every store of one node. `soon` runs something in the loop from any thread."""
+    """Every store of one node. `soon` runs something in the loop from any thread; `wake` has a crash stored."""
 
     def __init__(
         self,
@@ -32,10 +34,14 @@ class Keeping:
         counters: Counters,
         soon: Callable[[Callable[[], None]], None],
         publish: FactHook,
+        wake: Callable[[], None],
     ) -> None:
         log = start.log
         self.levels = Levels(log.level)
         self.records = Records(start, redactor, self.levels, counters, soon, publish)
+        self.crashes = Crashes(start, redactor.policy, self.records.pacing, wake)
+        self.records.also.append(self.crashes.good_news)
+        self._redactor = redactor
         self._journal: Journal | None = None
         if log.file:
             folder = Path(start.state_folder) / LOG_FOLDER
@@ -46,9 +52,17 @@ class Keeping:
 
     def take(self, envelope: Envelope, fact: Fact, now: float) -> None:
         """Keep one fact."""
-        if self._journal:
-            self._journal.take(envelope, fact, now)
+        envelope, fact = traced(envelope, fact)
+        self.crashes.take(envelope, fact)  # first: its own line is none of those that came before it
+        if line := self._line(envelope, fact, now):
+            self.crashes.note(envelope, line)
         self.records.take(envelope, fact, now)
+
+    def _line(self, envelope: Envelope, fact: Fact, now: float) -> Line | None:
+        if self._journal:
+            return self._journal.take(envelope, fact, now)
+        wanted = fact.told and self.levels.wanted(fact.area, level_of(fact), now)
+        return make(envelope, fact, self._redactor) if wanted else None
 
     def flush(self, now: float) -> None:
         """Make ready what `store` then writes."""
@@ -61,6 +75,7 @@ class Keeping:
         if self._journal:
             self._journal.close(now)
         self.records.close()
+        self.crashes.close()
 
     def kept(self) -> Verdict:
         """Whether records and log lines are kept."""
@@ -73,6 +88,7 @@ class Keeping:
 
     def open(self) -> None:
         """Open the stores."""
+        self.crashes.open()
         self.records.open()
 
     def store(self) -> None:
@@ -80,6 +96,7 @@ class Keeping:
         if self._journal:
             self._journal.flush()
         self.records.store()
+        self.crashes.store()
 
     def read(self, pids: dict[str, int], now: float, lost: dict[str, int]) -> Readings:
         """What the metrics show of the machine."""
@@ -89,4 +106,5 @@ class Keeping:
         """The last job."""
         if self._journal:
             self._journal.flush()
+        self.crashes.finish()
         self.records.finish()

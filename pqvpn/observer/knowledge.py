@@ -28,7 +28,7 @@ class Knowledge:
         self._status: dict[str, Any] = {}
         self._peers: dict[str, tuple[float, dict[str, Any]]] = {}
         self._interface: dict[str, Any] = {}
-        self._stopped = ""
+        self.stopped = ""
         self.changed = False
 
     def take(self, envelope: Envelope, fact: Fact, now: float) -> None:
@@ -43,7 +43,7 @@ class Knowledge:
             case InterfaceObserved():
                 self._interface = dict(envelope.fields)
             case NodeStopped(cause):
-                self._stopped = cause
+                self.stopped = cause
             case _:
                 return
         self.changed = True
@@ -58,7 +58,7 @@ class Knowledge:
             "status": status,
             "interface": self._interface,
             "health": self._health(findings, now, time_ns),
-            "stopped": self._stopped,
+            "stopped": self.stopped,
         })  # fmt: skip
 
     def health(self, findings: Sequence[Finding], now: float, time_ns: int) -> dict[str, Any]:
@@ -69,7 +69,7 @@ class Knowledge:
 
     def state(self, now: float) -> str:
         """The node's state in a word: starting, running, stopped."""
-        if self._stopped:
+        if self.stopped:
             return "stopped"
         node = self._status.get("node")
         return str(node.get("state", "starting")) if isinstance(node, dict) else "starting"

@@ -85,6 +85,12 @@ class BreakerPacing:
         self._publish(RetryWaiting(self._kind, "", number, round(wait, 3), reason))
         return wait
 
+    def hold(self, now: float, seconds: float) -> None:
+        """It answered, and wants us to wait before the next try."""
+        del now
+        with self._lock:
+            self._next_at = self._clock() + seconds
+
     def good_news(self) -> None:
         """The network changed, or an operator asks: try at once."""
         with self._lock:

@@ -17,8 +17,9 @@ from typing import Any, Final
 
 from pqvpn.dataplane.counters import Counters
 from pqvpn.facts import Fact, HealthChanged, LevelChanged, Problem, RetryEnded, RetryWaiting
+from pqvpn.host import kills
 from pqvpn.host.clock import now
-from pqvpn.observer import http, machine
+from pqvpn.observer import http, machine, obituary
 from pqvpn.observer import start as starting
 from pqvpn.observer.checks import Checks
 from pqvpn.observer.intake import BATCH, Intake
@@ -31,6 +32,7 @@ from pqvpn.reasons import Reason
 from pqvpn.resilience.backoff import Backoff
 from pqvpn.resilience.health import Change, Finding, Health, Item, State
 from pqvpn.telemetry import envelope, jsonlog, last, publish
+from pqvpn.telemetry.crashes.boundary import Boundary
 from pqvpn.telemetry.envelope import Envelope
 from pqvpn.telemetry.redaction import Redactor
 from pqvpn.telemetry.signals import Readings
@@ -40,6 +42,8 @@ GOODBYE: Final = 0.3
 """Seconds that an end may take: reading what is left, flushing, the last state."""
 _LAST_WORD: Final = 1.0
 """Seconds after which an end that hangs is ended by the kernel (SIGALRM)."""
+_ALONE: Final = 2.0
+"""More of both when the supervisor is gone."""
 _HTTP_AGAIN: Final = 1.0
 _HTTP_LONGEST: Final = 30.0
 _HTTP_LIVED: Final = 60.0
@@ -61,7 +65,9 @@ class ObserverProcess:
         self._knowledge = Knowledge(start.node, redactor)
         self._worker = Worker(now, self._job_failed)
         self._folder = Path(start.state_folder)
-        self._keeping = Keeping(start, redactor, self._counters, self._soon, self.publish)
+        self._keeping = Keeping(start, redactor, self._counters, self._soon, self.publish, self._store_crashes)
+        self._crash = Boundary(self.publish, "observer", now)
+        self._kills = kills.out_of_memory()
         self._faults: dict[str, tuple[int, float]] = {}
         self._last_refusal = ""
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -73,6 +79,7 @@ class ObserverProcess:
         loop.add_signal_handler(signal.SIGTERM, self._ended.set)
         self._link.setblocking(False)
         loop.add_reader(self._link, self._from_supervisor)
+        self._crash.watch()
         publish.relay(self.publish)
         self._worker.start()
         self._worker.submit("open", self._keeping.open)
@@ -154,6 +161,9 @@ class ObserverProcess:
         self._checks.records(self._kept(), self._worker.hung(time_), time_)
         if (seen := self._keeping.records.sent()) is not None:
             self._checks.collector(*seen, time_)
+        if (seen := self._keeping.crashes.sent()) is not None:
+            self._checks.crash_reports(*seen, time_)
+        self._keeping.crashes.see(self._findings())
         self._worker.submit("machine", self._look)
         for change in self._health.changes(time_):
             self.publish(_told(change))
@@ -247,6 +257,11 @@ class ObserverProcess:
         if tell:
             detail = f"{type(error).__name__} at {_place(error)} ({count + 1} so far)"
             self.publish(Problem(Reason.INTERNAL, f"observer.{where}", detail))
+            if error is not None:
+                self._crash.caught(error)
+
+    def _store_crashes(self) -> None:
+        self._worker.submit("crashes", self._keeping.crashes.store)
 
     def _from_supervisor(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -264,6 +279,10 @@ class ObserverProcess:
         while now() < deadline - 0.6 * GOODBYE and (left := list(self._intake.read(BATCH))):
             for stamped, fact in left:
                 self._take(stamped, fact)
+        if not self._knowledge.stopped and obituary.is_gone(self._start.supervisor_pid):
+            deadline += _ALONE  # nobody waits for us, and nobody else can tell
+            signal.setitimer(signal.ITIMER_REAL, _LAST_WORD + _ALONE)
+            self.publish(obituary.of_supervisor(self._start, self._kills))
         self._keeping.close(now())
         self._write_last()
         self._worker.submit("end", self._keeping.finish)

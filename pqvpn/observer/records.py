@@ -76,6 +76,7 @@ class Records:
         self._keeper: Keeper | None = None
         self._drainer: Drainer | None = None
         self._known_losses = 0
+        self.also: list[Callable[[], None]] = []  # other deliveries, told of good news
 
     # -- in the loop -------------------------------------------------------------------------------------------------
 
@@ -161,14 +162,7 @@ class Records:
             from pqvpn.telemetry.export import Drainer, Endpoint  # with its HTTP or gRPC client: only where it is used
 
             endpoint = Endpoint.unpack(records.endpoint)
-            pacing = BreakerPacing(
-                registry.Kind.OTLP,
-                self._breakers.get(registry.Kind.OTLP),
-                clock.now,
-                self._publish_soon,
-                self._guarding,
-            )
-            drainer = Drainer(keeper, endpoint, pacing=pacing)
+            drainer = Drainer(keeper, endpoint, pacing=self.pacing(registry.Kind.OTLP))
             keeper.on_append = drainer.wake
             drainer.start()
             self._drainer = drainer
@@ -210,6 +204,10 @@ class Records:
             time.sleep(0.005)  # the drainer tells nobody when it is done
         self._drainer.stop(_LAST_TRY)
 
+    def pacing(self, kind: registry.Kind) -> BreakerPacing:
+        """What paces a delivery of this kind."""
+        return BreakerPacing(kind, self._breakers.get(kind), clock.now, self._publish_soon, self._guarding)
+
     def _publish_soon(self, fact: Fact) -> None:
         """Called by the drainer, in its thread, among others."""
         self._soon(lambda: self._publish(fact))
@@ -239,5 +237,7 @@ class Records:
 
     def good_news(self) -> None:
         """The network changed, or an operator asks: try to send now."""
+        for tell in self.also:
+            tell()
         if self._drainer:
             self._drainer.good_news()

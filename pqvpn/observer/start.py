@@ -50,6 +50,18 @@ class RecordSettings(_Message, frozen=True):
     metrics_interval: float
 
 
+class CrashSettings(_Message, frozen=True):
+    """[crash_reports]. `dsn` None: nothing is sent. `host` empty: it is not told. Sizes in bytes, times in seconds."""
+
+    dsn: bytes | None
+    environment: str
+    host: str
+    ca_file: str | None
+    timeout: float
+    keep_size: int
+    keep_age: float
+
+
 class HealthSettings(_Message, frozen=True):
     """[health]. `token` guards what is not on loopback; `interval` in seconds, `disk_free` in bytes."""
 
@@ -76,6 +88,7 @@ class ObserverStart(_Message, frozen=True):
     node: Node
     log: LogSettings
     records: RecordSettings
+    crashes: CrashSettings
     health: HealthSettings
     addresses: str  # pseudonym, mask, keep
     pseudonym_key: bytes
@@ -88,13 +101,14 @@ class ObserverStart(_Message, frozen=True):
     tcp_is_loopback: bool = False
     supervisor_pid: int = 0
     breakers: Settings = Settings()
+    supervisor_words: int = -1  # memfd on which the supervisor leaves its last words
 
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(ObserverStart)
 
 
-_DESCRIPTORS = ("link", "counters", "health_socket", "health_tcp")
+_DESCRIPTORS = ("link", "counters", "health_socket", "health_tcp", "supervisor_words")
 
 
 def send(link: socket.socket, start: ObserverStart) -> None:

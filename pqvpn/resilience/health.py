@@ -91,6 +91,9 @@ class Item(Enum):
     RECORDS = ("telemetry.records", "telemetry", "records are written", ("host.disk",), (5.0, 6.0, 60.0), False)
     LINK = ("telemetry.link", "telemetry", "no record is lost on its way", (), (0.0, 60.0, 120.0), False)
     COLLECTOR = ("telemetry.collector", "telemetry", "the collector takes records", (), (10.0, 6.0, 600.0), False)
+    CRASH_REPORTS = (
+        "telemetry.crash_reports", "telemetry", "the crash server takes reports", (), (10.0, 6.0, 600.0), False,
+    )  # fmt: skip
     DESCRIPTORS = ("host.descriptors", "host", "descriptors are left", (), (4.0, 10.0, 60.0), False)
     MEMORY = ("host.memory", "host", "memory is as expected", (), (10.0, 30.0, 60.0), False)
 

@@ -132,6 +132,7 @@ PROCESS: Final = _attribute("pqvpn.process", "name", "supervisor, control, obser
 LANE: Final = _attribute("pqvpn.lane", "name", "lane-0, lane-1, ...")
 PEER: Final = _attribute("pqvpn.peer", "name", "the peer's name in the configuration")
 ATTEMPT: Final = _attribute("pqvpn.attempt", "id", "the attempt to connect: the trace id of its spans")
+CRASH_TRACE: Final = _attribute("pqvpn.crash.trace", "id", "the trace of a crash that is about no attempt: its own")
 REASON: Final = _attribute("pqvpn.reason", "word", "reason code, explained in reasons.md")
 DROP: Final = _attribute("pqvpn.drop", "word", "why a packet was discarded")
 DROPS: Final = _attribute("pqvpn.drops", "words", "what was discarded while it lasted")
@@ -342,7 +343,8 @@ EVENTS: Final = tuple(_events.values())
 INSTRUMENTS: Final = tuple(_instruments.values())
 
 FIELDS: Final[dict[str, str]] = {
-    "peer": PEER, "attempt": ATTEMPT, "session_id": SESSION_ID, "endpoint": NETWORK_PEER_ADDRESS, "trigger": TRIGGER,
+    "peer": PEER, "attempt": ATTEMPT, "trace_id": CRASH_TRACE, "session_id": SESSION_ID,
+    "endpoint": NETWORK_PEER_ADDRESS, "trigger": TRIGGER,
     "message": MESSAGE, "number": NUMBER, "cookie": COOKIE, "sampled": SHARED, "drop": DROP, "drops": DROPS, "role": ROLE,
     "suite": SUITE, "seconds": SECONDS, "policy": POLICY, "reason": REASON, "detail": DETAIL, "why": WHY, "count": COUNT,
     "named": NAMED, "have": HAVE, "want": WANT, "state": STATE, "before": STATE_BEFORE, "validated": VALIDATED, "rtt": RTT,

@@ -4,16 +4,18 @@ Owns its configuration and its life. Nothing leaves the machine: its phone-home 
 folder, so that a test can search it.
 """
 
+import http.client
 import json
 import os
 import secrets
+import socket
 import subprocess
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+from lab import Namespace
 
 ROOT = Path(__file__).resolve().parents[2]
 _BIN = ROOT / ".cache" / "bugsink" / "bin"
@@ -39,9 +41,10 @@ def installed() -> bool:
 class Bugsink:
     """One server with one project. `dsn` is where reports go; stop and start it as a test likes."""
 
-    def __init__(self, folder: Path, port: int) -> None:
-        """Make its databases. Takes some seconds."""
+    def __init__(self, folder: Path, port: int, namespace: Namespace | None = None) -> None:
+        """Make its databases, which takes some seconds. It listens on the loopback of `namespace`, else on ours."""
         self.folder = folder
+        self._namespace = namespace
         self.url = f"http://127.0.0.1:{port}"
         self._port = port
         self._server: subprocess.Popen[bytes] | None = None
@@ -70,17 +73,22 @@ class Bugsink:
             "bugsink.wsgi",
             f"--bind=127.0.0.1:{self._port}",
             "--threads=4",
+            "--graceful-timeout=1",
             "--no-control-socket",
         ]
         with (self.folder / "server.log").open("ab") as log:
-            self._server = subprocess.Popen(command, cwd=self.folder, env=self._environment(), stdout=log, stderr=log)
+            start = self._namespace.popen if self._namespace else subprocess.Popen
+            self._server = start(
+                [str(word) for word in command], cwd=self.folder, env=self._environment(), stdout=log, stderr=log
+            )
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             try:
-                with urllib.request.urlopen(f"{self.url}/health/ready", timeout=5):
+                if self._request("/health/ready")[0] == 200:
                     return
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.1)  # nothing to wait on before it listens
+            except (http.client.HTTPException, OSError):
+                pass
+            time.sleep(0.1)  # nothing to wait on before it listens
         raise TimeoutError(f"the crash server does not answer: {(self.folder / 'server.log').read_text()[-2000:]}")
 
     def stop(self) -> None:
@@ -94,19 +102,40 @@ class Bugsink:
         """Every issue of the project."""
         return list(self._ask(f"issues/?project={self.project['id']}")["results"])
 
+    def event(self, event_id: str) -> dict[str, Any]:
+        """The event with this id."""
+        found = [e for issue in self.issues() for e in self.events(issue)]
+        return next(e for e in found if e["event_id"].replace("-", "") == event_id)
+
+    def event_count(self) -> int:
+        """How many events it holds."""
+        return sum(len(self.events(issue)) for issue in self.issues())
+
     def events(self, issue: dict[str, Any]) -> list[dict[str, Any]]:
         """Every event of an issue, each as it was stored (`data`: the event as received)."""
         listed = self._ask(f"events/?issue={issue['id']}")["results"]
         return [self._ask(f"events/{event['id']}/") for event in listed]
 
     def _ask(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        request = urllib.request.Request(
-            f"{self.url}/api/canonical/0/{path}",
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            return dict(json.load(answer))
+        data = None if body is None else json.dumps(body).encode()
+        status, answer = self._request(f"/api/canonical/0/{path}", data)
+        if status >= 300:
+            raise RuntimeError(f"the crash server answers {path} with {status}: {answer[:500]!r}")
+        return dict(json.loads(answer))
+
+    def _request(self, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=20)
+        kind = (socket.AF_INET, socket.SOCK_STREAM)
+        connection.sock = self._namespace.socket(*kind) if self._namespace else socket.socket(*kind)
+        try:
+            connection.sock.settimeout(20)
+            connection.sock.connect(("127.0.0.1", self._port))
+            headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
+            connection.request("GET" if body is None else "POST", path, body, headers)
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
 
     def _manage(self, *arguments: str) -> str:
         command = [_BIN / "bugsink-manage", *arguments]

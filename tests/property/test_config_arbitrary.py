@@ -17,7 +17,7 @@ from pqvpn.identity.private_key import IdentityKey
 from pqvpn.reasons import Reason
 
 KNOWN = sorted(
-    {*schema.SECTIONS, *schema.RESERVED, "peer"}
+    {*schema.SECTIONS, "peer"}
     | {name for model in (*schema.SECTIONS.values(), schema.PeerSection) for name in model.model_fields}
 )
 WORDS = st.sampled_from(
@@ -52,7 +52,6 @@ DOCUMENTS = st.fixed_dictionaries(
     {},
     optional={
         **dict.fromkeys(schema.SECTIONS, SECTION),
-        **dict.fromkeys(schema.RESERVED, SECTION),
         "peer": st.dictionaries(st.sampled_from(["beta", "gamma"]) | st.text(max_size=4), SECTION, max_size=3),
     },
 )

@@ -19,6 +19,7 @@ from pqvpn.protocol.settings import Timers
 from pqvpn.reasons import Reason
 
 TODAY = datetime.date(2026, 6, 1)
+DSN = '[crash_reports]\ndsn_file = "dsn"'
 NODE = '[node]\nname = "alpha"\naddresses = ["10.7.0.1/24"]\n'
 
 
@@ -137,7 +138,23 @@ TABLE: list[tuple[str, Callable[[Path], None], Reason, str, str]] = [
     (NODE + "[restart]\nburst = 0", nothing, Reason.CONFIG_VALUE, "restart.burst (line 5)", "1 to 100"),
     (NODE + '[restart]\nlanes = "sometimes"', nothing, Reason.CONFIG_VALUE, "restart.lanes (line 5)", ""),
     (NODE + '[restart]\nhang_after = "1ms"', nothing, Reason.CONFIG_TIMER, "restart.hang_after (line 5)", "outside"),
-    (NODE + "[crash_reports]\non = 1", nothing, Reason.CONFIG_NOT_YET, "crash_reports.on (line 5)", ""),
+    (NODE + "[crash_reports]\non = 1", nothing, Reason.CONFIG_UNKNOWN_KEY, "crash_reports.on (line 5)", ""),
+    (
+        NODE + "[crash_reports]\nhost_name = true",
+        nothing, Reason.CONFIG_VALUE, "crash_reports.host_name (line 5)", "without dsn_file",
+    ),
+    (
+        NODE + DSN, write_key("dsn", b"https://abcdef0123@host.example/"),
+        Reason.CONFIG_DSN, "crash_reports.dsn_file (line 5)", "http(s)://KEY@HOST",
+    ),
+    (
+        NODE + DSN, write_key("dsn", b"http://abcdef0123@host.example:8000/1"),
+        Reason.CONFIG_TELEMETRY_PLAIN, "crash_reports.dsn_file (line 5)", "unencrypted",
+    ),
+    (
+        NODE + DSN, write_key("dsn", b"https://abcdef0123@host.example/1", 0o644),
+        Reason.CONFIG_KEY_MODE, "crash_reports.dsn_file (line 5)", "chmod 600",
+    ),
     (NODE + peer(more='keepalive = "0s"'), nothing, Reason.CONFIG_KEEPALIVE, "peer.beta.keepalive (line 7)", "1s to 1h"),
     (NODE + peer(more='keepalive = "2h"'), nothing, Reason.CONFIG_KEEPALIVE, "peer.beta.keepalive (line 7)", "1s to 1h"),
     (NODE + peer(more='keepalive = "25"'), nothing, Reason.CONFIG_KEEPALIVE, "peer.beta.keepalive (line 7)", "unit"),
@@ -232,6 +249,39 @@ def test_table_is_complete() -> None:
     assert codes - written_elsewhere == {row[2] for row in TABLE if row[2].code.startswith("config.")}
 
 
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "https://abcdef0123@host.example/1",
+        "https://abcdef0123@host.example:8443/below/there/42\n",
+        "http://abcdef0123@127.0.0.1:8000/1",
+        "http://abcdef0123@[::1]:8000/1",
+    ],
+)
+def test_a_dsn_is_read_and_never_shown(folder: Path, dsn: str) -> None:
+    write_key("dsn", dsn.encode())(folder)
+    path = folder / "pqvpn.toml"
+    path.write_text(NODE + DSN)
+    config = load.load(path)
+    assert config.crash_dsn == Secret(dsn.strip().encode())
+    assert "abcdef0123" not in repr(config)
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "nonsense-abcdef0123", "abcdef0123@host.example/1", "https://host.example/abcdef01", "ftp://abcdef0123@host.example/1",
+        "https://abcdef0123@host.example:x/1", "https://abcdef0123@[::1/1", "https://abcdef0123@/1", "https://abcdef0123@h/1?x=1",
+        "https://abcdef0123@host.example/1\nhttps://abcdef0123@host.example/2", "https://abcdef0123@host.example:0/1",
+    ],
+)  # fmt: skip
+def test_what_is_no_dsn_is_refused_without_showing_it(folder: Path, dsn: str) -> None:
+    write_key("dsn", dsn.encode())(folder)
+    met = errors(folder, NODE + DSN)
+    assert [reason for reason, *_ in met] == [Reason.CONFIG_DSN]
+    assert "abcdef01" not in repr(met)
+
+
 def test_unreadable(tmp_path: Path) -> None:
     for path in (tmp_path / "none", tmp_path, tmp_path / "a\0b"):
         with pytest.raises(ConfigErrors) as caught:
@@ -313,6 +363,7 @@ def test_what_the_sample_comments_out_loads_too(folder: Path) -> None:
     for name in ("network.key", "beta.psk", "otlp.headers", "health.token"):
         (folder / name).write_bytes(GOOD)
         (folder / name).chmod(0o600)
+    write_key("crashes.dsn", b"https://abcdef0123@host.example/1")(folder)
     lines = sample.render(name="alpha", listen=1, interface="tun9", addresses=("10.7.0.1/24",)).splitlines()
     settings = [line.removeprefix("# ") if "=" in line or line.startswith("# [") else line for line in lines]
     source = "\n".join(settings).replace('"pqvpn1..."', f'"{peer_id.to_text(BETA.card().peer_id)}"')

@@ -190,6 +190,7 @@ def test_the_start_message_shows_nothing_and_crosses_whole() -> None:
         NODE,
         start.LogSettings("info", False, False, False, True, 1, 1.0, 1),
         start.RecordSettings(b"headers", {}, 1.0, 1, 1.0, 1.0, 1.0),
+        start.CrashSettings(b"https://hunter2@host.example/1", "production", "", None, 1.0, 1, 1.0),
         start.HealthSettings(1.0, 1, "hunter2"),
         "pseudonym", b"key", (), "/state", 1, 2, 0,
     )  # fmt: skip

@@ -26,6 +26,7 @@ class _ToSpool(Transport):
         self._append = append
 
     def capture_envelope(self, envelope: Envelope) -> None:
+        envelope.headers.pop("sent_at", None)  # it is sent later: a server would take the difference for a wrong clock
         self._append(envelope.serialize())
 
 
@@ -35,7 +36,11 @@ class CrashClient:
     def __init__(self, scrub: Callable[[dict[str, Any]], dict[str, Any]], append: Callable[[bytes], None]) -> None:
         self._scrub = scrub
         self._client = Client(
-            dsn=None,
+            dsn="",  # None would let SENTRY_DSN turn something on
+            spotlight=False,  # nor is SENTRY_SPOTLIGHT asked
+            debug=False,
+            keep_alive=False,
+            environment="production",  # the event's own counts
             transport=_ToSpool(append),
             before_send=self._before_send,
             default_integrations=False,

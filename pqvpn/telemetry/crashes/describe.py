@@ -17,17 +17,24 @@ from pqvpn.reasons import Reason
 MOST_FRAMES = 64
 _MOST_CAUSES = 8
 _NATIVE_FRAME = re.compile(r'^  File "([^"\n]{1,400})", line (\d{1,9}) in ([^\n]{1,200})$', re.MULTILINE)
+_EXCEPTION = "Fatal exception: "
+_EXCEPTION_LINE = re.compile(r"^Fatal exception: ([\w.<>]{1,200})$", re.MULTILINE)
+_SIGNALS = {
+    "Segmentation fault": "SIGSEGV", "Aborted": "SIGABRT", "Bus error": "SIGBUS", "Illegal instruction": "SIGILL",
+    "Floating-point exception": "SIGFPE", "Floating point exception": "SIGFPE",
+}  # fmt: skip
 _NATIVE_HEAD = re.compile(r"^(?:Current thread|Thread|Fatal Python error|Stack \(most recent)[^\n]*", re.MULTILINE)
 
 
 def exception(error: BaseException, process: str, *, handled: bool, kind: str = "exception") -> Crashed:
     """The fact of an exception that reached a boundary. `handled`: the process goes on."""
     frames = frames_of(error.__traceback__)
-    reason = error.reason if isinstance(error, PqvpnError) else Reason.INTERNAL
+    if isinstance(error, MemoryError):
+        kind = "out_of_memory"
     return Crashed(
         kind=kind,
         process=process,
-        reason=reason,
+        reason=_reason_of(error),
         error=_type_of(error),
         place=frames[-1].partition(" in ")[0] if frames else "",
         frames=frames,
@@ -35,6 +42,22 @@ def exception(error: BaseException, process: str, *, handled: bool, kind: str = 
         thread=threading.current_thread().name,
         handled=handled,
     )
+
+
+def last_words(kind: type[BaseException], trace: TracebackType | None) -> str:
+    """An exception that ends a process, as `faulthandler` would write it: `native` reads it, `error_in` finds its type."""
+    frames = [f'  File "{f.f_code.co_filename}", line {line} in {f.f_code.co_qualname}' for f, line in walk_tb(trace)][
+        -MOST_FRAMES:
+    ]
+    return "\n".join((f"{_EXCEPTION}{_name_of(kind)}", "", "Current thread:", *reversed(frames), ""))
+
+
+def error_in(dump: str) -> str:
+    """The type of the exception in `last_words`, or the signal's name in `faulthandler`'s dump; empty: neither."""
+    found = _EXCEPTION_LINE.search(dump)
+    if found:
+        return found[1]
+    return next((name for text, name in _SIGNALS.items() if f"Fatal Python error: {text}" in dump), "")
 
 
 def frames_of(trace: TracebackType | None) -> tuple[str, ...]:
@@ -73,8 +96,17 @@ def _relative(file: str) -> str:
     return basename(file)
 
 
+def _reason_of(error: BaseException) -> Reason:
+    if isinstance(error, MemoryError):
+        return Reason.OUT_OF_MEMORY
+    return error.reason if isinstance(error, PqvpnError) else Reason.INTERNAL
+
+
 def _type_of(error: BaseException) -> str:
-    kind = type(error)
+    return _name_of(type(error))
+
+
+def _name_of(kind: type[BaseException]) -> str:
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 

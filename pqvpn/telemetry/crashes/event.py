@@ -98,7 +98,7 @@ def _tags(crash: Crashed, envelope: Envelope, around: Surroundings) -> dict[str,
         "pqvpn.node": around.node,
         "pqvpn.peer": crash.peer or envelope.peer,
         "session.id": crash.session_id or envelope.session_id,
-        "trace_id": crash.attempt or envelope.trace_id,
+        "trace_id": crash.attempt or crash.trace_id or envelope.trace_id,
     }
     return {name: value.replace("\0", "")[:_TAG] for name, value in tags.items() if value}
 
@@ -113,7 +113,7 @@ def _contexts(crash: Crashed, envelope: Envelope, around: Surroundings) -> dict[
             "place": crash.place or "unknown",
         }
     }
-    trace_id = crash.attempt or envelope.trace_id
+    trace_id = crash.attempt or crash.trace_id or envelope.trace_id
     if trace_id:
         contexts["trace"] = {"trace_id": trace_id, "span_id": envelope.span_id or trace_id[:16], "op": "pqvpn"}
     if around.health:

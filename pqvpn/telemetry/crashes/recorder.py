@@ -7,9 +7,11 @@ The SDK is loaded with the first crash. Knows nothing of delivery.
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pqvpn.facts import Crashed
+from pqvpn.telemetry.crashes import remember
 from pqvpn.telemetry.crashes.event import Surroundings, event_of, fingerprint
 from pqvpn.telemetry.crashes.limits import Limits
 from pqvpn.telemetry.envelope import Envelope
@@ -48,18 +50,38 @@ class Naming:
     host: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """A crash with what was known when it was told."""
+
+    envelope: Envelope
+    crash: Crashed
+    lines: tuple[dict[str, Any], ...]
+    health: tuple[tuple[str, str], ...]
+
+
 class CrashRecorder:
-    """`keep` stores one envelope durably, and may raise; `items` are the names of health items that may be told."""
+    """`keep` stores one envelope durably, and may raise; `items` are the names of health items that may be told.
+
+    `remembered`: the file in which the limits outlive this process: a process that fails at each start must not
+    begin with fresh ones. `note` and `noted` belong to one thread, `make` to another or the same.
+    """
 
     def __init__(
-        self, policy: Policy, naming: Naming, keep: Callable[[bytes], None], items: frozenset[str] = frozenset()
+        self,
+        policy: Policy,
+        naming: Naming,
+        keep: Callable[[bytes], None],
+        items: frozenset[str] = frozenset(),
+        remembered: Path | None = None,
     ) -> None:
         told = frozenset(item.replace(".", " ") for item in items)
         self._redactor = Redactor(policy, ALLOWED | _FIELDS | told)
         self._naming = naming
         self._keep = keep
+        self._remembered = remembered
         self._lines: deque[dict[str, Any]] = deque(maxlen=_LINES)
-        self._limits = Limits()
+        self._limits: Limits | None = None
         self._client: CrashClient | None = None
         self.health: tuple[tuple[str, str], ...] = ()
         self.recorded = 0
@@ -70,26 +92,45 @@ class CrashRecorder:
         """Remember a log line (`time` in seconds, `level`, `component`, `message`, fields) as one of the last."""
         self._lines.append(line)
 
+    def noted(self, envelope: Envelope, crash: Crashed) -> Noted:
+        """The crash with its surroundings, to make a report of."""
+        return Noted(envelope, crash, tuple(self._lines), self.health)
+
     def record(self, envelope: Envelope, crash: Crashed) -> None:
+        """Both at once."""
+        self.make(self.noted(envelope, crash))
+
+    def make(self, noted: Noted) -> None:
         """Make a report of it, unless there were too many of its kind."""
-        count = self._limits.admit(fingerprint(crash), envelope.now)
-        if count is None:
-            self.left_out += 1
-            return
         try:
-            self._report(envelope, replace(crash, count=count))
+            count = self._admitted(noted)
+            if count is None:
+                self.left_out += 1
+            else:
+                self._report(noted, replace(noted.crash, count=count))
         except Exception:  # noqa: BLE001 - whatever is wrong with a report must not become the next crash
             self.failed += 1
 
-    def _report(self, envelope: Envelope, crash: Crashed) -> None:
+    def _admitted(self, noted: Noted) -> int | None:
+        now = noted.envelope.time_ns / 1e9
+        if self._limits is None:
+            self._limits = Limits()
+            if self._remembered:
+                remember.load(self._remembered, self._limits, now)
+        count = self._limits.admit(fingerprint(noted.crash), now, noted.crash.count)
+        if self._remembered:
+            remember.save(self._remembered, self._limits)
+        return count
+
+    def _report(self, noted: Noted, crash: Crashed) -> None:
         naming = self._naming
-        around = Surroundings(naming.node, naming.environment, naming.host, tuple(self._lines), self.health)
+        around = Surroundings(naming.node, naming.environment, naming.host, noted.lines, noted.health)
         if self._client is None:
             from pqvpn.telemetry.crashes.client import CrashClient
 
             self._client = CrashClient(self._scrubbed, self._kept)
         before = self.recorded
-        self._client.report(event_of(crash, envelope, around))
+        self._client.report(event_of(crash, noted.envelope, around))
         self.failed += self.recorded == before
 
     def _scrubbed(self, event: dict[str, Any]) -> dict[str, Any]:
@@ -97,6 +138,8 @@ class CrashRecorder:
         scrubbed = self._redactor.fields(event)
         if scrubbed.get("fingerprint") is None or "exception" not in scrubbed:
             raise ValueError("redaction left nothing of the event")
+        if self._naming.host:
+            scrubbed["server_name"] = self._naming.host  # the operator allowed it by name
         return scrubbed
 
     def _kept(self, envelope: bytes) -> None:

@@ -8,10 +8,10 @@ anything: the observer looks at `state`, a frozen value that needs no lock. Noth
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, Protocol
 
 from pqvpn.reasons import Reason
-from pqvpn.telemetry.export.endpoint import Endpoint, Target
+from pqvpn.telemetry.export.endpoint import Target
 from pqvpn.telemetry.export.outcome import Outcome, Sender, Verdict
 from pqvpn.telemetry.export.pacing import OnChange, Paces, Pacing
 from pqvpn.telemetry.spool import Backlog, Keeper, Record, RecordId, Spool
@@ -49,6 +49,13 @@ class ExportState:
     duplicates: int = 0
 
 
+class Targets(Protocol):
+    """Where records go by their kind, such as an `Endpoint`."""
+
+    def of(self, kind: int) -> Target | None:
+        """None: records of this kind are not sent."""
+
+
 def sender_of(target: Target) -> Sender:
     """The sender for a target; its client library is loaded with the first one."""
     if target.protocol == "grpc":
@@ -66,7 +73,7 @@ class Drainer:
     def __init__(
         self,
         spool: Spool | Keeper,
-        endpoint: Endpoint,
+        endpoint: Targets,
         *,
         on_change: OnChange | None = None,
         pacing: Paces | None = None,
@@ -183,7 +190,7 @@ class Drainer:
         self._tries = (record.id, tries, uncertain or outcome.uncertain)
         if outcome.verdict is Verdict.ACCEPTED:
             self._accepted(record, outcome, uncertain)
-            return 0.0
+            return outcome.wait or 0.0
         gives_up = tries >= _TRIES_OF_A_REFUSED_RECORD and self._refused_in_a_row < _MOST_REFUSED_IN_A_ROW
         if outcome.verdict is Verdict.NEVER and gives_up:
             self._refused(record, outcome)
@@ -195,6 +202,8 @@ class Drainer:
         self._spool.sent(record.id)
         self._refused_in_a_row = 0
         self._pacing.worked()
+        if outcome.wait:
+            self._pacing.hold(self._now(), outcome.wait)
         if outcome.rejected:
             self._spool.count_loss(REJECTED_CAUSE, 0, min(outcome.rejected, record.items or outcome.rejected))
         self._state = replace(

@@ -40,7 +40,7 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`wait`: seconds the collector asked for. `rejected`: items it took the record without.
+    """`wait`: seconds the collector asked for, also when it accepted. `rejected`: items it took the record without.
 
     `uncertain`: the collector may have taken the record although we were not told.
     """

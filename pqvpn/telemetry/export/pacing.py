@@ -45,6 +45,9 @@ class Paces(Protocol):
     def failed(self, now: float, reason: Reason | None, asked: float | None) -> float:
         """It did not; returns the wait."""
 
+    def hold(self, now: float, seconds: float) -> None:
+        """It answered, and wants us to wait before the next try."""
+
     def good_news(self) -> None:
         """Try at once."""
 
@@ -73,6 +76,10 @@ class Pacing:
         """It answered."""
         self._failures, self._next_at, self._waits = 0, 0.0, None
         self._change(State.CLOSED, None)
+
+    def hold(self, now: float, seconds: float) -> None:
+        """It answered, and wants us to wait before the next try."""
+        self._next_at = now + seconds
 
     def failed(self, now: float, reason: Reason | None, asked: float | None) -> float:
         """It did not. `asked`: seconds that it wants us to wait at least. Returns the wait."""

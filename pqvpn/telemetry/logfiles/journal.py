@@ -34,13 +34,16 @@ class Journal:
         self.dropped = 0
         self.written = 0
 
-    def take(self, envelope: Envelope, fact: Fact, now: float) -> None:
-        """Make a line of a fact, when it is wanted and not a repeat."""
+    def take(self, envelope: Envelope, fact: Fact, now: float) -> Line | None:
+        """Make a line of a fact, when it is wanted and not a repeat; answers that line."""
         if not fact.told or not self.levels.wanted(fact.area, lines.level_of(fact), now):
-            return
+            return None
         key = lines.key_of(envelope, fact)
         if key is None or self._repeats.take(key, (envelope, fact), now):
-            self._wait(lines.make(envelope, fact, self._redactor))
+            line = lines.make(envelope, fact, self._redactor)
+            self._wait(line)
+            return line
+        return None
 
     def tick(self, now: float) -> None:
         """Tell of repeats whose window ended."""

@@ -230,7 +230,7 @@ class Tracker:
         if attempt:
             self._writer.write(draft, attempt, parent=Place(attempt, context.root_span_id(attempt)))
             return
-        trace_id = self._writer.new_trace()
+        trace_id = getattr(fact, "trace_id", "") or self._writer.new_trace()
         if isinstance(fact, _THINNED) and not draft.error and not self._is_sampled(trace_id):
             return
         place = self._sessions.get(getattr(fact, "session_id", ""))

@@ -5,11 +5,12 @@ Owns `sent.json`. A lost or damaged one costs duplicates, never a record, so it 
 
 import contextlib
 import os
+from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from pqvpn.telemetry.spool.files import Files, open_to_read
+from pqvpn.telemetry.spool.files import Files, open_folder, open_to_read
 from pqvpn.telemetry.spool.reading import CURSOR_FILE, LAST_SEQUENCE
 
 _SCHEMA: Final = 1
@@ -67,6 +68,19 @@ def load(folder: int) -> Cursor | None:
         os.close(file)
     numbers = (cursor.sequence, cursor.offset, cursor.records, cursor.items, cursor.torn)
     return cursor if cursor.schema == _SCHEMA and all(0 <= each < LAST_SEQUENCE for each in numbers) else None
+
+
+def place_of(folder: Path) -> tuple[int, int]:
+    """(segment, offset) up to which the records of a folder were sent, as far as known; takes no lock."""
+    try:
+        opened = open_folder(folder)
+    except OSError:
+        return 0, 0
+    try:
+        cursor = load(opened) or Cursor()
+    finally:
+        os.close(opened)
+    return cursor.sequence, cursor.offset
 
 
 def save(files: Files, folder: int, cursor: Cursor) -> bool:
