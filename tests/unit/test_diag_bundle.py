@@ -236,7 +236,9 @@ def test_too_many_members(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"no archive", gzip.compress(b""), gzip.compress(b"no tar" * 200), os.urandom(4096)]
+    "content",
+    [b"", b"no archive", gzip.compress(b""), gzip.compress(b"no tar" * 200), os.urandom(4096)],
+    ids=["nothing", "no archive", "empty", "no tar", "random"],  # the contents differ from run to run
 )
 def test_what_is_no_bundle(tmp_path: Path, content: bytes) -> None:
     place = tmp_path / "x"
