@@ -134,6 +134,12 @@ def notes(status: Mapping[str, Any]) -> list[Note]:
             told.append(Note(text, peer.get("state") == "down"))
         if peer.get("security") == "auth-plaintext":
             told.append(Note(f"{peer.get('name')}: DEGRADED, the payload is readable on the way", alarm=True))
+    for row_ in status.get("breakers", ()):
+        if row_.get("held"):
+            name = row_.get("name")
+            told.append(
+                Note(f"breaker {name} is held {row_.get('state')}; to end it: pqvpn breaker reset {name}", True)
+            )
     if not status.get("peers"):
         told.append(Note("No peers are configured. Add one: pqvpn peer add"))
     return told

@@ -26,6 +26,8 @@ REFRESH = 300.0
 _FIRST_RETRY = 1.0
 _LAST_RETRY = 60.0
 _SHORTEST_RETRY = 0.1
+_ABSENT_RETRY = 15.0
+"""Seconds until a name that does not exist is looked up again, at most."""
 _HELD = 5.0
 """Seconds after which a host that an operator keeps from being asked for is looked at again."""
 _ABSENT = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
@@ -131,10 +133,12 @@ class Resolver:
                 self._ended(name, answers, waits, "recovered")
             return REFRESH
         if all(a.absent for a in failed):  # no longer with each answer: anybody on the way could make it so
-            return Backoff(_LAST_RETRY / 4, _LAST_RETRY / 4, shortest=_SHORTEST_RETRY).next()
-        seconds = max(waits.next(), *(a.wait for a in failed))
+            number, seconds = 1, Backoff(_ABSENT_RETRY, _ABSENT_RETRY, shortest=_SHORTEST_RETRY).next()
+        else:
+            seconds = max(waits.next(), *(a.wait for a in failed))
+            number = waits.tries
         host = failed[0].host
-        self._publish(RetryWaiting(Kind.DNS, host, waits.tries, round(seconds, 3), Reason.DNS_FAILED, name))
+        self._publish(RetryWaiting(Kind.DNS, host, number, round(seconds, 3), Reason.DNS_FAILED, name))
         return seconds
 
     def _ended(self, name: str, answers: list[_Answer], waits: Backoff, outcome: str) -> None:

@@ -13,6 +13,7 @@ from pqvpn.protocol.settings import Timers
 from pqvpn.resilience.breaker import State
 from pqvpn.resilience.registry import PEER_LONGEST, Kind, Settings
 from pqvpn.wire.address import Address
+from pqvpn.wire.handshake import Msg
 
 A, B, C = (identity(n)[0] for n in (1, 2, 3))
 TIMERS = Timers()
@@ -284,12 +285,36 @@ def test_forged_answers_to_a_call_under_way_are_no_outcome() -> None:
         one.say(B, b"hello")
         if attacked:
             _forger(world, one, lambda at=two.address: at, (1, 3))  # type: ignore[misc]
-        world.run(89)
+        for _ in range(17):
+            world.run(5)
+            assert one.gates.registry.get(Kind.PEER, "node-2").counts() == (0, 0)
         assert opened(one) == []
-        assert one.gates.registry.get(Kind.PEER, "node-2").counts() == (0, 0)
-        world.run(5)
+        world.run(9)
         worlds.append(one.gates.registry.get(Kind.PEER, "node-2").counts())
     assert worlds == [(1, 1), (1, 1)]
+
+
+@pytest.mark.parametrize("which", [Msg.M2, Msg.M3])
+def test_messages_changed_on_the_way_are_no_outcome(which: Msg) -> None:
+    """Whoever is on the way can make an attempt fail by silence; what it changes counts for nothing beyond that."""
+    world, chance = World(19), random.Random(2)
+    one, _ = mesh(world, 2)
+
+    def changed(d: bytes, s: Address, t: Address) -> list[tuple[bytes, Address, Address]]:
+        if d[:1] != b"\x01" or d[2] != which:
+            return [(d, s, t)]
+        places = [chance.randrange(16, len(d)) for _ in range(20)]
+        return [(d[:p] + bytes([d[p] ^ 1 << chance.randrange(8)]) + d[p + 1 :], s, t) for p in places]
+
+    world.adversary = changed
+    one.say(B, b"hello")
+    for _ in range(17):
+        world.run(5)
+        assert one.gates.registry.get(Kind.PEER, "node-2").counts() == (0, 0)
+    assert any(one.core.drops) or which is Msg.M3
+    _quiet(one)
+    world.adversary = None
+    assert world.run_until(lambda: connected(one, B), 12)
 
 
 def test_replayed_datagrams_open_nothing() -> None:

@@ -10,9 +10,10 @@ import pytest
 
 from pqvpn.control import resolver as module
 from pqvpn.control.resolver import Resolver, literal, split
-from pqvpn.facts import Fact, Resolved, ResolveFailed, RetryWaiting
+from pqvpn.facts import Fact, Resolved, ResolveFailed, RetryEnded, RetryWaiting
 from pqvpn.reasons import Reason
-from pqvpn.resilience.registry import Registry, Settings
+from pqvpn.resilience.breaker import State
+from pqvpn.resilience.registry import Kind, Registry, Settings
 from pqvpn.wire.address import Address
 
 BETA, GAMMA = b"B" * 32, b"G" * 32
@@ -59,6 +60,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_FIRST_RETRY", 0.001)
     monkeypatch.setattr(module, "_LAST_RETRY", 0.004)
     monkeypatch.setattr(module, "_SHORTEST_RETRY", 0.001)
+    monkeypatch.setattr(module, "_ABSENT_RETRY", 0.004)
 
 
 def scenario(check: Callable[[Names, Resolver], Coroutine[Any, Any, None]]) -> Callable[[], None]:
@@ -148,6 +150,47 @@ async def test_the_last_good_answer_stays_when_the_name_fails(names: Names, reso
         ("beta.example", "Name or service not known", 1), ("beta.example", "TimeoutError", 1),
         ("beta.example", "UnicodeError", 1),
     ]  # fmt: skip
+
+
+@scenario
+async def test_a_forged_no_opens_nothing_and_makes_no_wait_longer(names: Names, resolver: Resolver) -> None:
+    """That a name does not exist can be said by anybody on the way: an answer, and no failure."""
+    names.answers["beta.example"] = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    resolver.configure({BETA: ("beta.example:1",)}, {BETA: "beta"})
+    for count in range(1, 40):
+        await names.questions(count)
+    assert names.breakers.get(Kind.DNS, "beta.example").state is State.CLOSED
+    assert names.breakers.get(Kind.DNS, "beta.example").counts()[1] == 0
+    assert {fact.number for fact in names.facts if isinstance(fact, RetryWaiting)} <= {1}
+    assert max(fact.seconds for fact in names.facts if isinstance(fact, RetryWaiting)) <= module._ABSENT_RETRY
+
+
+@scenario
+async def test_a_silent_server_opens_the_hosts_breaker_and_good_news_closes_it(
+    names: Names, resolver: Resolver
+) -> None:
+    names.breakers.apply(Settings(open_for=30.0))
+    names.answers["beta.example"] = socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+    resolver.configure({BETA: ("beta.example:1",)}, {BETA: "beta"})
+    await names.questions(3)
+    assert names.breakers.get(Kind.DNS, "beta.example").state is State.OPEN
+    await asyncio.sleep(0.05)
+    assert len(names.asked) == 3, "it is left alone"
+    names.answers["beta.example"] = ["192.0.2.7"]
+    resolver.good_news()
+    await names.questions(4)
+    assert names.told == [(BETA, (at("192.0.2.7:1"),))]
+    assert names.breakers.get(Kind.DNS, "beta.example").state is State.CLOSED
+    assert [f.outcome for f in names.facts if isinstance(f, RetryEnded)] == ["good_news"]
+
+
+@scenario
+async def test_hosts_that_are_not_configured_any_more_are_forgotten(names: Names, resolver: Resolver) -> None:
+    names.answers |= {f"h{n}.example": [f"192.0.2.{n}"] for n in range(20)}
+    for n in range(20):
+        resolver.configure({BETA: (f"h{n}.example:1",)}, {BETA: "beta"})
+        await names.questions(n + 1)
+    assert names.breakers.names() == ["dns/h19.example"]
 
 
 @scenario

@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from pqvpn.facts import BreakerChanged, Fact, RetryEnded, RetryWaiting
+from pqvpn.observer import start as starting
 from pqvpn.observer.pacing import BreakerPacing
 from pqvpn.reasons import Reason
 from pqvpn.resilience.backoff import Backoff
@@ -75,3 +76,10 @@ def test_an_operators_hold_keeps_everything_back(rig: Rig) -> None:
     assert rig.pacing.due(0.0) > 0
     rig.registry.act("otlp", Action.RESET)
     assert rig.pacing.due(0.0) == 0.0
+
+
+def test_new_settings_reach_an_observer_at_work() -> None:
+    settings = Settings(consecutive=7)
+    assert starting.breakers_of(starting.news(settings)) == settings
+    assert starting.breakers_of(b"\1") is None
+    assert len(starting.news(Settings())) < starting.LARGEST_NEWS
