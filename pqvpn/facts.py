@@ -374,6 +374,16 @@ class NodeStarted(Fact):
 
 
 @dataclass(frozen=True, slots=True)
+class NodeUpgraded(Fact):
+    """Another version runs the node, under the sessions that were there. `seconds` since it was asked for."""
+
+    event = "node.upgraded"
+    before: str
+    after: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class NodeStopped(Fact):
     """The node ended on purpose. `cause`: signal or request; `seconds` since it was asked to."""
 
@@ -628,8 +638,8 @@ FACTS: dict[str, type[Fact]] = {
         HandshakeStarted, HandshakeSent, CookieReceived, AnswerVerified, AnswerRefused, HandshakeCompleted,
         HandshakeFailed, HandshakeAbandoned, HandshakeRefused, FragmentsLost, SessionEnded, PeerStateChanged, Roamed,
         PathValidated, PathMtuChanged, IcmpReceived, InnerRefused, Resolved, ResolveFailed, Problem, ConfigurationLoaded,
-        ConfigurationApplied, ConfigurationRefused, NodeStarted, NodeStopped, ChildEnded, ChildStarted, Crashed, BreakerChanged,
-        RetryWaiting, RetryEnded, NetworkChanged, ClockJumped,
+        ConfigurationApplied, ConfigurationRefused, NodeStarted, NodeUpgraded, NodeStopped, ChildEnded, ChildStarted,
+        Crashed, BreakerChanged, RetryWaiting, RetryEnded, NetworkChanged, ClockJumped,
         HealthChanged, HealthActed, LevelChanged, LogLine, NodeObserved, PeerObserved, InterfaceObserved, CryptoChecked,
     )
 }  # fmt: skip

@@ -211,6 +211,16 @@ class Reason(Enum):
         "a process of the node ends again and again; it is tried rarely now",
         "read why it ends: pqvpn diag crashes; when the cause is gone: pqvpn reload tries at once",
     )  # fmt: skip
+    UPGRADE_REFUSED = (
+        "node.upgrade_refused", Action.DROP, Who.OPERATOR, os.EX_SOFTWARE,
+        "the new version is not fit to run this node; nothing was changed",
+        "read the detail; try the new version's own: pqvpn check",
+    )  # fmt: skip
+    UPGRADE_ROLLED_BACK = (
+        "node.upgrade_rolled_back", Action.FALLBACK, Who.US, os.EX_SOFTWARE,
+        "the new version failed on trial; the former one runs again, and sessions went on",
+        "read the detail, and report it with: pqvpn diag bundle",
+    )  # fmt: skip
     CHILD_DIED = (
         "node.child_died", Action.RETRY, Who.US, os.EX_SOFTWARE,
         "a process of the node ended unexpectedly and was replaced",

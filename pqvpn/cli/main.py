@@ -24,6 +24,7 @@ from pqvpn.cli import (
     service,
     settings,
     status,
+    upgrade,
 )
 from pqvpn.errors import PqvpnError
 from pqvpn.reasons import Reason
@@ -68,6 +69,7 @@ _COMMANDS = (
     (health.health, ("pqvpn health", "pqvpn health --json", "pqvpn health --ready")),
     (loglevel.log_level, ("pqvpn log-level", "pqvpn log-level handshake=debug --for 10m", "pqvpn log-level '*=info'")),
     (service.reload, ("pqvpn reload",)),
+    (upgrade.upgrade, ("pqvpn upgrade", "pqvpn upgrade --python /opt/pqvpn-next/bin/python --json")),
     (explain.explain, ("pqvpn explain network.no_reply", "pqvpn explain mac1", "pqvpn explain")),
 )
 for _command, _examples in _COMMANDS:

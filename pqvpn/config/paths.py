@@ -21,6 +21,7 @@ SPOOL_FOLDER = "spool"  # in the state folder
 CRASHES_FOLDER = "crashes"  # in the state folder
 LOG_FOLDER = "log"  # in the state folder
 PSEUDONYM_KEY_NAME = "pseudonym.key"  # in the state folder
+UPGRADE_NAME = "upgrade"
 HEALTH_NAME = "health.sock"
 SOCKET_PATH_LIMIT = 107  # sun_path holds 108 bytes with its final zero (unix(7))
 
@@ -108,3 +109,13 @@ def pid_file(runtime: Path) -> Path:
 def log_file(runtime: Path) -> Path:
     """Where a node that was started with `--detach` writes its log."""
     return runtime / LOG_NAME
+
+
+def upgrade_request(folder: Path) -> Path:
+    """Which version an operator wants, for the supervisor to read."""
+    return folder / f"{UPGRADE_NAME}-request.json"
+
+
+def upgrade_result(folder: Path) -> Path:
+    """How far an upgrade is, or how it ended."""
+    return folder / f"{UPGRADE_NAME}.json"

@@ -24,10 +24,15 @@ def main() -> int:
     gc.collect()
     gc.freeze()
     link = socket.socket(fileno=int(sys.argv[1]))
+    stacks.call(stacks.WAITING)
     first = link.recv(1, socket.MSG_PEEK)
     if not first:
         return os.EX_OK
-    return control.serve(link) if supervision.begins_start(first) else lane.main(link.detach())
+    if supervision.begins_start(first):
+        stacks.call("pqvpn-control")
+        return control.serve(link)
+    stacks.call("pqvpn-lane")
+    return lane.main(link.detach())
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ _PR_SET_DUMPABLE = 4
 _PR_CAPBSET_DROP = 24
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_RAISE = 2
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
 _LAST_CAPABILITY = 63
@@ -82,6 +83,19 @@ def keep_only(capabilities: frozenset[Capability]) -> None:
         data[word].effective = data[word].permitted
         data[word].inheritable = 0
     _call("capset", ctypes.byref(header), ctypes.byref(data))
+
+
+def keep_over_exec(capabilities: frozenset[Capability]) -> None:
+    """Let a program that is executed next keep these capabilities, also when it is not run by root. Raises OSError."""
+    header = _Header(_LINUX_CAPABILITY_VERSION_3, 0)
+    data = (_Data * 2)()
+    _call("capget", ctypes.byref(header), ctypes.byref(data))
+    for word in range(2):
+        wanted = sum(1 << (c % 32) for c in capabilities if c // 32 == word)
+        data[word].inheritable = data[word].permitted & wanted
+    _call("capset", ctypes.byref(header), ctypes.byref(data))
+    for capability in capabilities:
+        _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, int(capability), 0, 0)
 
 
 def confine(parent: int, capabilities: frozenset[Capability] = frozenset(), *, ends_by: int = signal.SIGKILL) -> None:

@@ -38,6 +38,19 @@ class RuntimeFolder:
         os.ftruncate(self._fd, 0)
         os.write(self._fd, f"{os.getpid()}\n".encode())
 
+    @classmethod
+    def resumed(cls, socket_file: Path, descriptor: int) -> "RuntimeFolder":
+        """A folder that this process has claimed already, before an exec."""
+        claimed = cls.__new__(cls)
+        claimed._socket_file = socket_file
+        claimed._fd = descriptor
+        return claimed
+
+    @property
+    def descriptor(self) -> int:
+        """What holds the claim."""
+        return self._fd
+
     def listen(self) -> socket.socket:
         """The control socket, 0600. Raises NetworkError."""
         try:

@@ -4,6 +4,7 @@ Owns the memfd that `faulthandler` writes to and how it is read afterwards. The 
 process; it holds frames only, never values. Knows nothing of reports.
 """
 
+import contextlib
 import faulthandler
 import os
 import signal
@@ -12,6 +13,8 @@ from types import TracebackType
 
 ASK = signal.SIGUSR1
 """Sent to a process that makes no progress: it dumps its stacks, if it still can."""
+WAITING = "pqvpn-waiting"
+"""What a process is called once it has imported everything and only waits."""
 _LARGEST = 64 << 10
 _last: list[int] = []  # where this process leaves its own
 
@@ -47,5 +50,20 @@ def read(descriptor: int) -> str:
     """What was left; empty when there is nothing."""
     try:
         return os.pread(descriptor, _LARGEST, 0).decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def call(name: str) -> None:
+    """Name this process, as `ps` and `name` show it; at most 15 bytes."""
+    with contextlib.suppress(OSError), open("/proc/self/comm", "w", encoding="ascii") as comm:
+        comm.write(name)
+
+
+def name(pid: int) -> str:
+    """What a process called itself; empty when it is gone."""
+    try:
+        with open(f"/proc/{pid}/comm", encoding="ascii", errors="replace") as comm:
+            return comm.read().strip()
     except OSError:
         return ""

@@ -21,7 +21,7 @@ def run(path: Path, config: NodeConfig, *, debug: bool = False) -> int:
     node: Node | None = None
     try:
         with folder.listen() as api:
-            node = Node(path, config, api, debug)
+            node = Node(path, config, api, folder.descriptor, debug=debug)
             return node.run()
     except Exception as error:
         crash = lastwords.of(error, running=node is not None and node.started)

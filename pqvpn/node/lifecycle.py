@@ -9,7 +9,6 @@ import os
 import selectors
 import signal
 import socket
-from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -20,35 +19,32 @@ from pqvpn.control import supervision
 from pqvpn.control.supervision import ProcessInfo
 from pqvpn.dataplane.counters import Counters
 from pqvpn.errors import PqvpnError
-from pqvpn.facts import ConfigurationLoaded, Fact, NodeStarted, NodeStopped, Problem
+from pqvpn.facts import ConfigurationLoaded, Fact, NodeStarted, NodeStopped
 from pqvpn.host import clock, privileges
 from pqvpn.host.clock import now
 from pqvpn.host.privileges import Capability
-from pqvpn.node import children, descriptors, lastwords, observing, translate
+from pqvpn.node import descriptors, lastwords, observing, state, takeover, translate, upgrade
 from pqvpn.node.autopsy import Autopsy
 from pqvpn.node.mending import Acts, Mender
 from pqvpn.node.service import Service
 from pqvpn.node.spare import Spare
+from pqvpn.node.staff import CONTROL, Belongings, Staff, lane_name
+from pqvpn.node.state import Code, State
+from pqvpn.node.upgrade import SIGNALS, Upgrade
 from pqvpn.node.watch import InterfaceWatch
 from pqvpn.reasons import Reason
 from pqvpn.resilience.registry import Action, Kind, Registry
-from pqvpn.resilience.restarts import RestartPolicy
-from pqvpn.resilience.supervisor import Process, Supervisor
+from pqvpn.resilience.supervisor import Supervisor
 from pqvpn.telemetry import jsonlog
 from pqvpn.telemetry.crashes.boundary import Boundary
 
 if TYPE_CHECKING:
     from pqvpn.host.netlink import Interface
 
-_CONTROL = "control"
-_PATIENCE = {_CONTROL: 2.0, observing.NAME: 10.0}
-"""By how much more than a lane others may take before they count as hung: no packet waits for them."""
 _NOBODY = 0
 """The request number of a reload by SIGHUP, to which nobody waits for an answer."""
 _GOODBYE = 0.4
 """Seconds that control and lanes have to end by themselves; all of a shutdown stays under one second."""
-_OBSERVED_AFTER = 1.0
-"""Seconds for which the observer lets the tunnel come up first; what happens meanwhile waits in the kernel."""
 _AWAY = 15.0
 """Seconds for which control or a lane may be away before the service manager is left without a sign of life."""
 _END = 0.7
@@ -56,15 +52,29 @@ _END = 0.7
 
 
 class Node:
-    """One running node. `api` is the listening control socket."""
+    """One running node. `api` is the listening control socket, `claim` the descriptor that holds the runtime folder.
 
-    def __init__(self, path: Path, config: NodeConfig, api: socket.socket, debug: bool) -> None:
+    `resumed`: what the supervisor of another version left by an exec, which goes on here.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        config: NodeConfig,
+        api: socket.socket,
+        claim: int,
+        *,
+        debug: bool = False,
+        resumed: State | None = None,
+    ) -> None:
+        self._claim = claim
+        self._resumed = resumed
         self._path = path
         self._config = config
         self._api = api
         self._debug = debug
         self._started_at = clock.process_started_at()
-        self._parts: dict[str, float] = {}
+        self._parts: dict[str, float] = dict(resumed.parts) if resumed else {}
         self._selector = selectors.DefaultSelector()
         self._observing = observing.Observing(config, debug=debug, started_at=self._started_at)
         self._publish = self._observing.publish
@@ -72,12 +82,11 @@ class Node:
         self._spare = Spare(self._selector, now, self._publish, self._tell_processes)
         self._lanes = translate.lanes(config)
         self._mtu = translate.mtu(config)
-        self._service = Service(config, self._lanes)
+        self._service = Service(config, self._lanes, resumed.variables if resumed else None)
         self._stop_cause = ""
+        self._up = False
         self._reload_wanted = False
-        self._control_link: socket.socket | None = None
-        self._control_ready = False
-        self._lane_ends: dict[int, socket.socket] = {}
+        self._staff: Staff
         self._interface: Interface | None = None
         self._breakers = Registry(translate.breakers(config), now, self._breaker_changed, "supervisor")
         self._netlink = self._breakers.get(Kind.NETLINK)
@@ -88,56 +97,120 @@ class Node:
         )
         mender = Mender(acts, self._publish)
         self._watch = InterfaceWatch(config.health.interval, self._publish, mender, self._netlink)
-        self._mark("load")
-        self._publish(ConfigurationLoaded(len(config.peers), self._parts["load"]))
+        hand_over = self._hand_over
+        self._upgrade = Upgrade(config.runtime_folder, path, self._selector, self._publish, hand_over)
+        if not resumed:
+            self._mark("load")
+            self._publish(ConfigurationLoaded(len(config.peers), self._parts["load"]))
 
     @property
     def started(self) -> bool:
         """Whether it came up."""
-        return self._control_ready
+        return self._up
 
     def run(self) -> int:
         """Open, serve, and close everything again whatever happens."""
         Boundary(self._publish, lastwords.SUPERVISOR, now).watch()
         self._observing.leave_words()
+        self._held = takeover.resume(self._config, self._resumed) if self._resumed else self._service.open()
+        self._staff = self._make_staff()
         self._watch_signals()
-        self._held = self._service.open()
-        self._counters = Counters(self._held.counters)
+        given_back = False
         try:
-            self._observing.listen()
-            self._mark("descriptors")
-            self._drop_privileges()
-            self._supervisor.add(_CONTROL, self._start_control, self._policy(_CONTROL))
-            for lane in range(self._lanes):
-                self._supervisor.add(_lane_name(lane), self._lane_starter(lane), self._policy("lanes"))
-            self._mark("spawn")
-            self._open_interface()
-            self._mark("interface")
-            self._tell_processes()
-            if self._observing.enabled:
-                policy = self._policy(observing.NAME)
-                self._supervisor.add_unessential(observing.NAME, self._start_observer, _OBSERVED_AFTER, policy)
+            if self._resumed:
+                self._adopt(self._resumed)
+            else:
+                self._start()
             self._apply_restart()
             self._serve()
             return self._supervisor.fatal or 0
         except Exception as error:
             if (crash := lastwords.of(error, running=self.started)) is not None:
                 self._publish(crash)  # for log and records; the report is made once the observer has ended
+            if self._upgrade.on_trial:  # the former version can do better
+                self._upgrade.roll_back(f"{type(error).__name__} in the supervisor")
+            given_back = self._resumed is not None and not self._resumed.refused and not self._upgrade.begun
             raise
         finally:
-            self._close()
+            if not given_back:  # else the former version goes on with everything as it was
+                self._close()
 
     # -- start -------------------------------------------------------------------------------------------------------
+
+    def _make_staff(self) -> Staff:
+        given = Belongings(
+            self._config,
+            self._held,
+            Counters(self._held.counters),
+            self._api,
+            self._lanes,
+            self._mtu,
+            self._started_at,
+            self._debug,
+        )
+        return Staff(given, self._selector, self._supervisor, self._spare, self._observing, self._heard)
+
+    def _start(self) -> None:
+        self._observing.listen()
+        self._mark("descriptors")
+        self._drop_privileges()
+        self._staff.start()
+        self._mark("spawn")
+        self._open_interface()
+        self._mark("interface")
+        self._tell_processes()
+        self._staff.start_observer()
+
+    def _adopt(self, left: State) -> None:
+        """Go on where a supervisor of another version stopped."""
+        self._observing.resume(left.observing)
+        self._drop_privileges()
+        self._staff.adopt(left.children)
+        self._up = True
+        self._open_interface()
+        self._tell_processes()
+        self._upgrade.resume(left, self._staff.others(), self._staff.renewal_acts(self._upgrade.told))
+        self._say_ready()
+
+    def _hand_over(self, request: str, former: Code, refused: str) -> State:
+        """Everything that the supervisor of another version needs; the spare ends. Raises PqvpnError when the
+        configuration's file is not what runs: that version would read it."""
+        written = configuration.load(self._path)
+        if later := translate.restart_needed(self._config, written):
+            detail = f"the configuration was changed in what takes a restart: {', '.join(later)}"
+            raise PqvpnError(Reason.UPGRADE_REFUSED, detail)
+        self._spare.close()
+        privileges.keep_over_exec(self._capabilities())
+        held = takeover.leave(self._config, self._held)
+        return State(
+            format=state.FORMAT,
+            config=str(self._path.absolute()),
+            debug=self._debug,
+            parts=self._parts,
+            claim=self._claim,
+            api=self._api.fileno(),
+            **held,
+            observing=self._observing.leave(),
+            children=self._staff.leave(),
+            variables=self._service.manager.variables,
+            request=request,
+            former=former,
+            began=self._upgrade.began,
+            refused=refused,
+        )
 
     def _mark(self, part: str) -> None:
         self._parts[part] = round(now() - self._started_at - sum(self._parts.values()), 4)
 
     def _drop_privileges(self) -> None:
+        privileges.keep_only(self._capabilities())
+        privileges.forbid_inspection()
+
+    def _capabilities(self) -> frozenset[Capability]:
         keep = {Capability.NET_ADMIN}
         if self._path.exists() and self._path.stat().st_uid != 0:
             keep.add(Capability.DAC_READ_SEARCH)  # a reload reads a configuration that belongs to another user
-        privileges.keep_only(frozenset(keep))
-        privileges.forbid_inspection()
+        return frozenset(keep)
 
     def _open_interface(self) -> None:
         from pqvpn.host.netlink import Interface  # costs 0.3 s, meanwhile the children start
@@ -159,68 +232,20 @@ class Node:
             self._interface.close()
         self._open_interface()
         for lane in range(self._lanes):
-            self._supervisor.replace(_lane_name(lane))
-
-    def _policy(self, component: str) -> RestartPolicy:
-        return translate.restart_policy(self._config, component)
-
-    def _start_control(self) -> Process:
-        if self._control_link:
-            self._selector.unregister(self._control_link)
-            self._control_link.close()
-        waiting = self._spare.take(children.CONTROL)
-        self._control_link = waiting.link
-        self._selector.register(waiting.link, selectors.EVENT_READ, self._from_control)
-        children.make_control(
-            waiting,
-            self._config,
-            self._held,
-            self._api,
-            lanes=self._lanes,
-            started_at=self._started_at,
-            restarted=self._control_ready,
-            debug=self._debug,
-            facts=self._observing.facts,
-            policy=self._observing.policy,
-            quiet=self._observing.quiet,
-        )
-        waiting.link.setblocking(False)  # one that hangs must not hold the supervisor up
-        self._watched(_CONTROL, lambda: children.poke(waiting.link, supervision.POKE))
-        return waiting.process
-
-    def _lane_starter(self, lane: int) -> Callable[[], Process]:
-        def start() -> Process:
-            if lane in self._lane_ends:
-                self._replace_link(lane)
-            waiting = self._spare.take(children.LANE)
-            self._lane_ends[lane] = waiting.link
-            children.make_lane(waiting, lane, self._lanes, self._mtu, self._held)
-            self._watched(_lane_name(lane), lambda: children.poke(waiting.link))
-            return waiting.process
-
-        return start
-
-    def _start_observer(self) -> Process:
-        process = self._observing.start(self._held.counters)
-        self._watched(observing.NAME, self._observing.poke)
-        return process
-
-    def _watched(self, name: str, poke: Callable[[], None]) -> None:
-        patience = _PATIENCE.get(name, 1.0)
-        self._supervisor.watch(name, lambda: self._counters.progress(name), poke, patience)
-
-    def _replace_link(self, lane: int) -> None:
-        """Give control a fresh link to a lane whose process died: nothing meant for the dead one is in it."""
-        self._lane_ends.pop(lane).close()
-        old, self._held.links[lane] = self._held.links[lane], descriptors.LaneLink.make()
-        old.close()
-        self._tell_control(supervision.LaneReplaced(lane), self._held.links[lane].control.fileno())
+            self._supervisor.replace(lane_name(lane))
+        self._service.keep(self._held)
 
     # -- serve -------------------------------------------------------------------------------------------------------
 
     def _serve(self) -> None:
         while not self._stop_cause and self._supervisor.fatal is None:
-            times = (self._supervisor.next_start(), self._watch.due, self._spare.due, self._service.due)
+            times = (
+                self._supervisor.next_start(),
+                self._watch.due,
+                self._spare.due,
+                self._service.due,
+                self._upgrade.due,
+            )
             due = min((t for t in times if t is not None), default=None)
             timeout = None if due is None else max(0.0, due - now())
             for key, _ in self._selector.select(timeout):
@@ -229,6 +254,9 @@ class Node:
             self._spare.refill()
             self._watch.look_if_due(self._interface, now())
             self._service.look(now(), lambda: self._supervisor.progressing(_AWAY))
+            if self._upgrade.wanted:
+                self._upgrade.begin()
+            self._upgrade.look(now())
             if self._reload_wanted:
                 self._reload_wanted = False
                 self._reload(_NOBODY)
@@ -240,28 +268,21 @@ class Node:
         signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
         self._wakeup = (reading, writing)  # closed with the process
         self._selector.register(reading, selectors.EVENT_READ, lambda: reading.recv(64))
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in SIGNALS:
             signal.signal(number, self._signalled)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # blocked by whoever executed us
 
     def _signalled(self, number: int, _: FrameType | None) -> None:
         if number == signal.SIGHUP:
             self._reload_wanted = True
+        elif number == upgrade.SIGNAL:
+            self._upgrade.wanted = True
         elif self._stop_cause:
             self._supervisor.hurry()  # asked twice: no more time for goodbyes
         else:
             self._stop_cause = signal.Signals(number).name
 
-    def _from_control(self) -> None:
-        assert self._control_link is not None
-        try:
-            message = supervision.receive_as_supervisor(self._control_link)
-        except BlockingIOError:
-            return
-        except (EOFError, OSError, ValueError):  # gone, or not itself any more
-            self._selector.unregister(self._control_link)  # its end is seen by the process's own descriptor
-            self._control_link.close()
-            self._control_link = None
-            return
+    def _heard(self, message: supervision.ToSupervisor) -> None:
         match message:
             case supervision.ControlReady():
                 self._ready()
@@ -277,14 +298,12 @@ class Node:
                 self._stop_cause = "request"
 
     def _ready(self) -> None:
-        if not self._control_ready:
-            self._control_ready = True
+        if not self._staff.control_ready:
             self._mark("control")
             taken = round(sum(self._parts.values()), 3)
             self._publish(NodeStarted(self._config.node.interface, self._held.udp.port, taken, self._parts))
-            self._service.started(f"running on {self._config.node.interface}, UDP port {self._held.udp.port}", now())
-            if self._observing.enabled:
-                self._watch.begin(now())
+            self._say_ready()
+        self._staff.control_ready = self._up = True
         self._tell_processes()
         self._tell_breakers()
 
@@ -293,7 +312,12 @@ class Node:
         self._tell_breakers()
 
     def _tell_breakers(self, request: int = 0) -> None:
-        self._tell_control(supervision.SupervisorBreakers(tuple(self._breakers.rows()), request))
+        self._staff.tell(supervision.SupervisorBreakers(tuple(self._breakers.rows()), request))
+
+    def _say_ready(self) -> None:
+        self._service.started(f"running on {self._config.node.interface}, UDP port {self._held.udp.port}", now())
+        if self._observing.enabled:
+            self._watch.begin(now())
 
     def _reload(self, request: int) -> None:
         self._service.reloading()
@@ -305,7 +329,7 @@ class Node:
         try:
             new = configuration.load(self._path)
         except PqvpnError as error:
-            self._tell_control(supervision.ReloadRefused(request, translate.errors(error)))
+            self._staff.tell(supervision.ReloadRefused(request, translate.errors(error)))
             return
         # an operator asks for it: that the kernel refused before is no reason not to try, an operator's hold is
         self._breakers.good_news(Kind.NETLINK)
@@ -314,19 +338,19 @@ class Node:
                 self._set_routes(new)
         except PqvpnError as error:
             self._set_routes(self._config)
-            self._tell_control(supervision.ReloadRefused(request, translate.errors(error)))
+            self._staff.tell(supervision.ReloadRefused(request, translate.errors(error)))
             return
         changed, later = translate.changes(self._config, new), translate.restart_needed(self._config, new)
-        self._config = translate.in_force(self._config, new)
+        self._config = self._staff.given.config = translate.in_force(self._config, new)
         self._apply_restart()
         settings = translate.breakers(new)
         self._breakers.apply(settings)
         self._observing.apply(settings)
-        self._tell_control(supervision.Configure(request, translate.peers(new), changed, later, settings))
+        self._staff.tell(supervision.Configure(request, translate.peers(new), changed, later, settings))
 
     def _apply_restart(self) -> None:
         for name in self._supervisor.children:
-            self._supervisor.apply(name, self._policy("lanes" if name.startswith("lane-") else name))
+            self._supervisor.apply(name, self._staff.policy(name))
         self._supervisor.watchdog.limit = self._config.restart.hang_after
         self._spare.enable(self._config.restart.spares)
 
@@ -334,19 +358,11 @@ class Node:
         if self._interface:
             self._interface.set_routes(translate.prefixes(config))
 
-    def _tell_control(self, message: supervision.ToControl, descriptor: int | None = None) -> None:
-        if self._control_link is None:
-            return
-        try:
-            supervision.send(self._control_link, message, descriptor)
-        except OSError as error:  # control is ending; its successor starts with everything
-            self._publish(Problem(Reason.INTERNAL, "supervisor", f"control takes no messages: {error.strerror}"))
-
     def _tell_processes(self) -> None:
         own = ProcessInfo("supervisor", os.getpid(), 0, self._started_at)
         children_ = [c for c in self._supervisor.children.values() if c.process is not None]
         running = [ProcessInfo(c.name, c.pid, c.restarts, c.started_at) for c in children_]
-        self._tell_control(supervision.Processes((own, *running, *self._spare.infos()), self._parts))
+        self._staff.tell(supervision.Processes((own, *running, *self._spare.infos()), self._parts))
 
     # -- end ---------------------------------------------------------------------------------------------------------
 
@@ -358,11 +374,10 @@ class Node:
         began = now()
         self._service.ending()
         self._spare.close()
-        self._tell_control(supervision.Shutdown())
-        lanes = [name for name in self._supervisor.children if name not in (_CONTROL, observing.NAME)]
-        self._end(_CONTROL)
-        for end in self._lane_ends.values():
-            end.close()
+        self._staff.tell(supervision.Shutdown())
+        lanes = [name for name in self._supervisor.children if name not in (CONTROL, observing.NAME)]
+        self._end(CONTROL)
+        self._staff.let_lanes_go()
         self._end(*lanes)
         if self._interface:
             self._interface.release()
@@ -376,7 +391,3 @@ class Node:
 
     def _end(self, *names: str, seconds: float = _GOODBYE) -> None:
         self._supervisor.end([name for name in names if name in self._supervisor.children], seconds)
-
-
-def _lane_name(lane: int) -> str:
-    return f"lane-{lane}"

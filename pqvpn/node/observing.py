@@ -72,7 +72,7 @@ class Observing:
         self._breakers = translate.breakers(config)
         self._unix: socket.socket | None = None
         self._tcp: socket.socket | None = None
-        self._process_link: socket.socket | None = None
+        self.process_link: socket.socket | None = None
 
     def publish(self, fact: Fact) -> None:
         """The supervisor's `FactHook`."""
@@ -104,30 +104,49 @@ class Observing:
             except OSError as error:
                 self.publish(Problem(Reason.ADDRESS_IN_USE, "health", f"{wanted}: {error.strerror or error}"))
 
+    def leave(self) -> list[int]:
+        """The descriptors that outlive an observer, for the next supervisor; -1: none."""
+        ends = (*(self._link or (None, None)), self._unix, self._tcp)
+        return [end.fileno() if end else -1 for end in ends]
+
+    def resume(self, left: list[int]) -> None:
+        """Take over what a former supervisor left, instead of `listen`."""
+        here, there, unix, tcp = (socket.socket(fileno=place) if place >= 0 else None for place in left)
+        if here and there and self._link:
+            for end in self._link:
+                end.close()
+            self._link = here, there
+            self._publisher = Publisher("supervisor", there)
+        self._unix, self._tcp = unix, tcp
+
+    def take_link(self, link: socket.socket) -> None:
+        """The link to the observer that runs."""
+        self.process_link = link
+
     def start(self, counters: int) -> Process:
         """Start an observer. Raises OSError."""
         self.let_go()
         waiting = children.spawn(children.OBSERVER)
-        self._process_link = waiting.link
+        self.process_link = waiting.link
         starting.send(waiting.link, self._message(counters))
         return waiting.process
 
     def poke(self) -> None:
         """Ask the observer for a sign of progress."""
-        if self._process_link:
-            children.poke(self._process_link)
+        if self.process_link:
+            children.poke(self.process_link)
 
     def apply(self, breakers: Settings) -> None:
         """[breakers] was changed, for this observer and its successors."""
         self._breakers = breakers
-        if self._process_link:
-            children.poke(self._process_link, starting.news(breakers))
+        if self.process_link:
+            children.poke(self.process_link, starting.news(breakers))
 
     def let_go(self) -> None:
         """Close the observer's link: it reads what is left and ends."""
-        if self._process_link:
-            self._process_link.close()
-            self._process_link = None
+        if self.process_link:
+            self.process_link.close()
+            self.process_link = None
 
     def close(self) -> None:
         """Close what was kept for observers; facts go to standard error only from here on."""

@@ -19,10 +19,10 @@ _PATIENCE = 1.0
 class Service:
     """One node's service manager. `due`: when `look` wants to be called, None: never."""
 
-    def __init__(self, config: NodeConfig, lanes: int, manager: systemd.Manager | None = None) -> None:
+    def __init__(self, config: NodeConfig, lanes: int, variables: dict[str, str] | None = None) -> None:
         self._config = config
         self._lanes = lanes
-        self.manager = manager or systemd.Manager(os.environ)
+        self.manager = systemd.Manager(os.environ if variables is None else dict(variables))
         self.due: float | None = None
         self.took_over = False
         self._ready = ""
@@ -36,7 +36,7 @@ class Service:
             if given:
                 self._forget(given)
             held = descriptors.open_all(self._config, self._lanes)
-            self._keep(held)
+            self.keep(held)
         return held
 
     def started(self, status: str, now: float) -> None:
@@ -67,9 +67,11 @@ class Service:
         self.due = None
         self._forget(takeover.names(self._lanes))
 
-    def _keep(self, held: Descriptors) -> None:
+    def keep(self, held: Descriptors) -> None:
+        """Have the manager keep these, and no others any more."""
         if not self.manager.listens:
             return
+        self._forget(takeover.names(self._lanes))
         found = takeover.named(self._config, held)
         for name, descriptor in found.items():
             self.manager.keep(name, descriptor)

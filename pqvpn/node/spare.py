@@ -11,6 +11,7 @@ from typing import Final
 
 from pqvpn.control.supervision import ProcessInfo
 from pqvpn.facts import FactHook, Problem
+from pqvpn.host import stacks
 from pqvpn.node import children
 from pqvpn.node.children import Waiting
 from pqvpn.reasons import Reason
@@ -40,8 +41,21 @@ class Spare:
         self._waiting: Waiting | None = None
         self._pidfd = -1
         self._made_at = 0.0
+        self.deaths = 0
         self._backoff = Backoff(AFTER, _LONGEST, shortest=AFTER)
         self.due: float | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether it has imported everything and waits."""
+        waiting = self._waiting
+        return waiting is not None and waiting.alive and stacks.name(waiting.process.popen.pid) == stacks.WAITING
+
+    def waits(self) -> bool:
+        """The same; where there is none, one is made at once."""
+        if self._waiting is None:
+            self.due = self._clock()
+        return self.ready
 
     def take(self, module: str) -> Waiting:
         """A process that waits to be made a lane or control: the spare if it lives, else a fresh one of `module`.
@@ -98,6 +112,7 @@ class Spare:
 
     def _ended(self) -> None:
         """It died without having been anything."""
+        self.deaths += 1
         waiting = self._forget()
         if waiting is not None:
             waiting.process.popen.wait()

@@ -8,7 +8,7 @@ kept meanwhile, by the service manager or across an exec, is not known here.
 import os
 import socket
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -17,6 +17,7 @@ from pqvpn.dataplane.counters import SIZE
 from pqvpn.host import icmp, tun, udp
 from pqvpn.node import translate
 from pqvpn.node.descriptors import Descriptors, LaneLink, crossovers
+from pqvpn.node.state import State
 
 FORMAT: Final = 1
 """Of the description; another one is not taken over."""
@@ -88,6 +89,33 @@ def take(config: NodeConfig, given: Mapping[str, int]) -> Descriptors | None:
     for descriptor in given.values():
         if descriptor not in used:
             _close(descriptor)
+    return taken
+
+
+def leave(config: NodeConfig, held: Descriptors) -> dict[str, Any]:
+    """Everything, links as well, for a supervisor that goes on in this process: the fields of `state.State`."""
+    return {
+        "kept": named(config, held),
+        "lane_links": [(link.control.fileno(), link.lane.fileno()) for link in held.links],
+        "crossover": [{str(lane): end.fileno() for lane, end in ends.items()} for ends in held.crossover],
+        "icmp": [heard.fileno() for heard in held.icmp],
+    }
+
+
+def resume(config: NodeConfig, left: State) -> Descriptors:
+    """What `leave` left. Raises ValueError when it does not fit; then nothing was closed."""
+    taken = _take(config, left.kept)
+    if taken is None:
+        raise ValueError("the descriptors that were left do not fit the configuration")
+    for link in taken.links:
+        link.close()
+    for made in (*taken.icmp, *(end for ends in taken.crossover for end in ends.values())):
+        made.close()
+    taken.links = [LaneLink(*(socket.socket(fileno=place) for place in pair)) for pair in left.lane_links]
+    taken.crossover = [
+        {int(lane): socket.socket(fileno=place) for lane, place in ends.items()} for ends in left.crossover
+    ]
+    taken.icmp = tuple(socket.socket(fileno=place) for place in left.icmp)
     return taken
 
 

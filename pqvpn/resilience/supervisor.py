@@ -12,7 +12,7 @@ import signal
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from pqvpn.facts import ChildEnded, ChildStarted, Fact, FactHook, Problem
 from pqvpn.reasons import Reason
@@ -25,11 +25,22 @@ _AGAIN: Final = 1.0
 """Seconds until the next try when the kernel refuses to make a process."""
 
 
+class Handle(Protocol):
+    """What is needed of a `subprocess.Popen`."""
+
+    @property
+    def pid(self) -> int: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, sig: int, /) -> None: ...
+    def kill(self) -> None: ...
+
+
 @dataclass(slots=True)
 class Process:
     """A started process, and the descriptor on which it leaves its last words (-1: none); the child owns both."""
 
-    popen: "subprocess.Popen[bytes]"
+    popen: Handle
     last_words: int = -1
 
 
@@ -100,6 +111,14 @@ class Supervisor:
         """The same, in `after` seconds, for a child without which the node runs: a start that fails is repeated later."""
         history = Restarts(policy or RestartPolicy())
         self.children[name] = Child(name, start, history, essential=False, start_again_at=self.clock() + after)
+
+    def adopt(
+        self, name: str, start: Start, process: Process, started_at: float, restarts: int, *, essential: bool = True
+    ) -> None:
+        """Keep a child running that runs already. Raises OSError when it is gone."""
+        child = Child(name, start, Restarts(RestartPolicy()), essential, started_at=started_at, restarts=restarts)
+        self.children[name] = child
+        self._hold(child, process)
 
     def apply(self, name: str, policy: RestartPolicy) -> None:
         """Take a new policy for a child; what happened so far is forgotten, as the operator looked at it."""
@@ -184,11 +203,14 @@ class Supervisor:
         child.start_again_at = child.kill_at = None
         child.hung = child.ordered = False
         child.started_at = self.clock()
-        child.process = child.start()
-        child.pidfd = os.pidfd_open(child.pid)
-        self.selector.register(child.pidfd, selectors.EVENT_READ, lambda: self._ended(child))
+        self._hold(child, child.start())
         self.publish(ChildStarted(child.name, child.pid, child.restarts))
         self.on_change()
+
+    def _hold(self, child: Child, process: Process) -> None:
+        child.process = process
+        child.pidfd = os.pidfd_open(child.pid)
+        self.selector.register(child.pidfd, selectors.EVENT_READ, lambda: self._ended(child))
 
     # -- ends --------------------------------------------------------------------------------------------------------
 

@@ -42,6 +42,11 @@ class Watchdog:
         """The process ended."""
         self._watched.pop(name, None)
 
+    def begun(self, name: str) -> bool:
+        """Whether a process has shown a sign since it was started."""
+        watched = self._watched.get(name)
+        return watched is not None and watched.begun
+
     @property
     def due(self) -> float | None:
         """When `look` wants to be called; None: nothing is watched."""

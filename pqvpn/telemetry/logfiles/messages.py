@@ -36,6 +36,7 @@ SENTENCES = {
     "config.applied": "configuration applied: {changes}",
     "config.refused": "the new configuration has {errors} errors; nothing was changed",
     "node.started": "the node runs, {interface} is up",
+    "node.upgraded": "the node runs version {after} now, before {before}",
     "node.stopped": "the node ended: {cause}",
     "process.ended": "{process} (pid {pid}) ended unexpectedly: {status}",
     "process.started": "{process} started with pid {pid}",
