@@ -89,7 +89,7 @@ def check_tunnel(town: Town, session: str) -> None:
     peer = town.pair.b.peer("alpha")
     assert (peer["session_id"], peer["endpoint"]) == (session, f"{OUTER4[0]}:51820")
     assert (peer["security"], town.pair.b.status()["node"]["security"]) == ("full", "full")
-    assert [process["restarts"] for process in town.pair.b.status()["processes"]] == [0, 0, 0]
+    assert {process["restarts"] for process in town.pair.b.status()["processes"]} == {0}  # spares are among them
 
 
 def test_garbage_is_counted_and_not_answered(town: Town) -> None:

@@ -7,9 +7,11 @@ import pytest
 from simnet import Node, Weather, World, address_of, identity, mesh, node_of, peer_of
 
 from pqvpn.control.gates import Gates
-from pqvpn.facts import BreakerChanged, HandshakeFailed, HandshakeStarted, RetryEnded, RetryWaiting
+from pqvpn.crypto import xwing
+from pqvpn.facts import BreakerChanged, HandshakeFailed, HandshakeStarted, Problem, RetryEnded, RetryWaiting
 from pqvpn.protocol.effects import Trigger
 from pqvpn.protocol.settings import Timers
+from pqvpn.reasons import Reason
 from pqvpn.resilience.breaker import State
 from pqvpn.resilience.registry import PEER_LONGEST, Kind, Settings
 from pqvpn.wire.address import Address
@@ -222,6 +224,35 @@ def test_the_number_of_breakers_is_bounded() -> None:
     names = one.gates.registry.names()
     assert len(names) <= 4 + 1 + 10
     assert len(one.gates._permits) <= 1
+
+
+def test_broken_encapsulation_refuses_handshakes_is_told_and_heals(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(20)
+    one, two = mesh(world, 2)
+    broken = True
+    works = xwing.PublicKey.encapsulate
+
+    def encapsulate(key: xwing.PublicKey) -> xwing.Encapsulation:
+        if broken:
+            raise MemoryError
+        return works(key)
+
+    monkeypatch.setattr(xwing.PublicKey, "encapsulate", encapsulate)
+    talking(world, one, B)
+    world.run(60)
+    assert breaker(one, "encapsulate", Kind.CRYPTO) is not State.CLOSED
+    problems = [f for f in one.facts if isinstance(f, Problem)]
+    assert {f.reason for f in problems} == {Reason.SELF_TEST_FAILED}
+    assert len(problems) < 12, "while it is open nothing is tried"
+    assert not one.lanes.held
+    world.run(60)
+    (failed, *_) = [f for f in one.facts if isinstance(f, HandshakeFailed)]
+    assert failed.reason is Reason.SELF_TEST_FAILED
+    assert breaker(one) is State.CLOSED, "our own fault says nothing of the peer"
+    broken = False
+    assert world.run_until(lambda: connected(one, B), 60 + 12)
+    assert breaker(one, "encapsulate", Kind.CRYPTO) is State.CLOSED
+    assert breaker(two, "node-1") is State.CLOSED
 
 
 # -- not a weapon ----------------------------------------------------------------------------------------------------
