@@ -15,7 +15,8 @@ from typing import Any, Final
 from pqvpn.errors import PqvpnError
 from pqvpn.facts import BreakerChanged, FactHook
 from pqvpn.reasons import Reason
-from pqvpn.resilience.breaker import Breaker, Breakers, Cause, Policy, State, Transition
+from pqvpn.resilience.breaker import Breaker, Cause, Policy, State, Transition
+from pqvpn.resilience.breakers import Breakers
 
 PEER_LONGEST: Final = 15.0
 """Seconds for which a peer is not called at most: one that comes back is to be reached soon."""

@@ -11,7 +11,8 @@ from circuitbreaker import CircuitBreaker, CircuitBreakerError, CircuitBreakerMo
 
 from pqvpn.errors import NetworkError
 from pqvpn.reasons import Reason
-from pqvpn.resilience.breaker import TRANSITIONS, Breaker, BreakerOpenError, Breakers, Cause, Policy, State, Transition
+from pqvpn.resilience.breaker import TRANSITIONS, Breaker, BreakerOpenError, Cause, Policy, State, Transition
+from pqvpn.resilience.breakers import Breakers
 
 POLICY = Policy(window=10.0, minimum_calls=4, failure_rate=0.5, consecutive=3, open_for=5.0, open_longest=20.0)
 SECRET = "c2VjcmV0LWtleS1tYXRlcmlhbC1vZi0zMi1ieXRlcyE="
@@ -321,3 +322,34 @@ def test_the_same_key_has_the_same_breaker_and_no_other_key_has_it() -> None:
     breakers = Breakers("peer", Policy(), Clock(), lambda *_: None)
     for a, b in itertools.product("xyz", repeat=2):
         assert (breakers.get(a) is breakers.get(b)) is (a == b)
+
+
+# -- a new policy ----------------------------------------------------------------------------------------------------
+
+
+def test_a_new_policy_holds_for_the_next_opening() -> None:
+    clock = Clock()
+    breaker = Breaker("x", POLICY, clock)
+    breaker.apply(Policy(window=10.0, consecutive=1, open_for=1.0, open_longest=2.0))
+    breaker.acquire().failed()
+    assert breaker.open_remaining == 1.0
+
+
+def test_a_new_policy_shortens_a_wait_under_way() -> None:
+    clock = Clock()
+    breaker = Breaker("x", Policy(consecutive=1, open_for=60.0), clock)
+    breaker.acquire().failed()
+    breaker.apply(Policy(consecutive=1, open_for=1.0, open_longest=2.0))
+    assert breaker.open_remaining == 2.0
+    assert breaker.state is State.OPEN
+
+
+def test_a_window_of_another_length_begins_empty() -> None:
+    clock = Clock()
+    breaker = Breaker("x", Policy(window=10.0, consecutive=100, minimum_calls=100), clock)
+    for _ in range(9):
+        breaker.acquire().failed()
+    breaker.apply(Policy(window=60.0, consecutive=100, minimum_calls=10))
+    assert breaker.counts() == (0, 0)
+    breaker.acquire().failed()
+    assert breaker.state is State.CLOSED
