@@ -41,8 +41,9 @@ from pqvpn.drops import DropReason
 
 _TELL_EVERY_NS: Final = 1_000_000_000
 _CROSSOVER_MESSAGES: Final = 32  # taken before other work gets its turn
-_PATIENCE: Final = 1.0
-"""Seconds for which packets wait for what control has to say; one that is dead says nothing."""
+_PATIENCE: Final = 5.0
+"""Seconds for which packets wait for what control has to say: on a machine that starves it takes some, and without it every
+packet would be refused. One that is dead says nothing, and its successor comes sooner than this."""
 _EVENTS: Final = 8  # of one wait; there are hardly more descriptors
 _clock = time.clock_gettime_ns
 _BURSTS: Final = int(Total.BURSTS)
