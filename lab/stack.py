@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lab.obstacles import obstacle
-from lab.stacknodes import INNER, SHORT, Site
+from lab.stacknodes import INNER, Site
 from lab.stackservers import ROOT, Options, Stack, missing
 from lab.waiting import WaitTimeoutError, wait_for
 
@@ -142,27 +142,6 @@ def where_to_look(story: Story, stack: Stack, crashes: Any) -> None:
     story.show("\n".join(line for line in lines if line))
 
 
-def settings(crashes: Any) -> dict[str, dict[str, Any]]:
-    """The nodes' settings; crash reports go to the crash server where the node can send them."""
-    made: dict[str, dict[str, Any]] = {section: dict(values) for section, values in SHORT.items()}
-    if crashes and (dsn := crash_settings(crashes)):
-        made |= dsn
-    return made
-
-
-def crash_settings(crashes: Any) -> dict[str, dict[str, Any]]:
-    """The section with which a node sends its crash reports; empty while this version cannot."""
-    from pqvpn.config import schema
-
-    section = schema.SECTIONS.get("crash_reports")
-    if section is None:
-        return {}
-    place = crashes.folder / "crashes.dsn"
-    place.touch(0o600)
-    place.write_text(crashes.dsn)
-    return {"crash_reports": {"dsn_file": str(place)}}
-
-
 def serve() -> int:
     """Hold everything until SIGTERM."""
     ended = []
@@ -176,7 +155,7 @@ def serve() -> int:
             story.say("Starting collector, Jaeger, Prometheus and Alertmanager on loopback")
             stack = held.enter_context(Stack(FOLDER / "servers", options))
             story.say("Starting two nodes in namespaces; their telemetry goes to the collector")
-            site = held.enter_context(Site(stack, settings(crashes)))
+            site = held.enter_context(Site(stack, dsn=crashes.dsn if crashes else ""))
             site.start()
             status = site.alpha.peer("beta")
             story.show(f"session {status['session_id']} with {status['suite']}, inside {INNER[0]} and {INNER[1]}")

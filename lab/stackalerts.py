@@ -99,7 +99,8 @@ NODE_ALERTS: Final = (
     Alert(
         "PeerDown", "critical",
         (Reason.NO_REPLY, Reason.PORT_CLOSED, Reason.UNREACHABLE, Reason.DNS_FAILED, Reason.PSK, Reason.NETWORK_KEY,
-         Reason.UNKNOWN_PEER, Reason.VERSION, Reason.POLICY_REFUSED, Reason.FRAGMENTS_LOST, Reason.STALE),
+         Reason.UNKNOWN_PEER, Reason.VERSION, Reason.POLICY_REFUSED, Reason.FRAGMENTS_LOST, Reason.STALE,
+         Reason.BREAKER_OPEN),
         item("peer", 1, _PEER), "1m", "peer {{ $labels.pqvpn_peer }} is down",
         "The node wants a session with this peer and has none: it is down, stale, or connecting all the time. A peer that"
         " nobody needs (network.idle) and one that has not"
@@ -152,12 +153,13 @@ NODE_ALERTS: Final = (
     ),
     Alert(
         "BreakerOpen", "warning", (Reason.BREAKER_OPEN,),
-        f"sum by ({_PEER}, pqvpn_breaker, pqvpn_guarded) "
+        f"sum by ({_PEER}, pqvpn_breaker) "
         f"({new(_OPENED, '5m')}) > 0",
-        "0s", "breaker {{ $labels.pqvpn_breaker }} of {{ $labels.pqvpn_guarded }} opened",
+        "0s", "breaker {{ $labels.pqvpn_breaker }} {{ $labels.pqvpn_peer }} of {{ $labels.instance }} opened",
         "An operation failed too often and is not tried for a while. It is tried again by itself. The alert ends five"
         " minutes after the last opening.",
-        "The record `breaker.changed` has cause and reason; the attempt it happened in has an event `pqvpn.breaker`.",
+        "The record `breaker.changed` has cause, reason and what it guards (`pqvpn.guarded`); the attempt it"
+        " happened in has an event `pqvpn.breaker`.",
         "Stop the collector: the breaker of the node's export opens; the alert comes when the collector is back. Or a peer"
         " that does not answer.",
     ),

@@ -193,7 +193,7 @@ def _node() -> list[Panel]:
             "Breakers that opened",
             (
                 f'increase(pqvpn_seen_breaker_changes_total{_AT[:-1]},pqvpn_state="open"}}[5m])',
-                "{{instance}} {{pqvpn_breaker}} {{pqvpn_guarded}}",
+                "{{instance}} {{pqvpn_breaker}} {{pqvpn_peer}}",
             ),
         ),
         _traces("Crashes and restarts", "pqvpn.component=process"),

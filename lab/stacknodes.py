@@ -11,6 +11,7 @@ import signal
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Final, Self
+from urllib.parse import urlsplit
 
 from lab.namespaces import Lab
 from lab.nodes import Node, introduce, make_node
@@ -44,10 +45,12 @@ class Site:
         settings: Mapping[str, Mapping[str, Any]] = SHORT,
         outer: tuple[str, str] = OUTER,
         inner: tuple[str, str] = INNER,
+        dsn: str = "",
     ) -> None:
         self.stack = stack
         self.outer = outer
         self._inner = inner
+        self._dsn = dsn
         self._settings = settings
         self.lab = Lab()
 
@@ -79,6 +82,15 @@ class Site:
         for node, peer in ((self.alpha, "beta"), (self.beta, "alpha")):
             # one trace across both: each follows the other's trace identifiers
             node.set({"telemetry": self.endpoint(node), f"peer.{peer}": {"trace": True}})
+            if self._dsn:
+                self._report_crashes(node, _port(self._dsn))
+
+    def _report_crashes(self, node: Node, port: int) -> None:
+        """Crash reports go to the crash server, by a door of the same port."""
+        self.doors.append(Door(node.namespace, port, port))
+        (node.folder / "crashes.dsn").touch(0o600)
+        (node.folder / "crashes.dsn").write_text(f"{self._dsn}\n")
+        node.set({"crash_reports": {"dsn_file": "crashes.dsn"}})
 
     def endpoint(self, node: Node, headers: str = "otlp.headers") -> dict[str, Any]:
         """The settings with which a node reaches the collector."""
@@ -127,3 +139,9 @@ class Site:
         if node.process:
             node.process.wait(10)
             node.process = None
+
+
+def _port(url: str) -> int:
+    port = urlsplit(url).port
+    assert port is not None, url
+    return port

@@ -123,3 +123,33 @@ def test_a_failed_attempt_is_marked_at_the_step_that_failed(scene: Scene) -> Non
     assert last["status"]["code"] == 2
     assert times(last)[1] == times(root)[1]
     assert any(event["name"] == "pqvpn.sent" for s in spans for event in s["events"])
+
+
+def test_breakers_and_waits_are_events_of_the_attempt(scene: Scene) -> None:
+    """A peer that is gone: its breaker opens, and the wait before the next try is told, at the attempt that failed."""
+    site = scene.site
+    site.beta.namespace.down(site.link.far)
+    try:
+
+        def told() -> dict[str, list[dict[str, Any]]]:
+            site.poke()
+            found: dict[str, list[dict[str, Any]]] = {}
+            for trace in attempts(scene, error="true", pqvpn__peer="beta"):
+                for span in scene.stack.trace(trace["traceID"]):
+                    for event in span["events"]:
+                        found.setdefault(event["name"], []).append({**event, "span": span})
+            return found if {"pqvpn.breaker", "pqvpn.retry"} <= found.keys() else {}
+
+        found = wait_for("a breaker to open in a trace", told, 90.0, 0.5)
+    finally:
+        site.beta.namespace.up(site.link.far)
+        site.connect()
+    opened = [e for e in found["pqvpn.breaker"] if e["tags"].get("pqvpn.state") == "open"]
+    assert opened
+    for event in (*opened, *found["pqvpn.retry"]):
+        span = event["span"]
+        assert span["name"] in ("pqvpn.connect", "pqvpn.rekey", *STEPS)
+        assert span["tags"]["pqvpn.peer"] == "beta"
+        assert times(span)[0] <= int(event["timeUnixNano"])
+    waits = [e["tags"] for e in found["pqvpn.retry"] if "pqvpn.seconds" in e["tags"]]
+    assert all(float(wait["pqvpn.seconds"]) > 0 for wait in waits)
