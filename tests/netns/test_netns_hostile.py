@@ -90,6 +90,10 @@ def check_tunnel(town: Town, session: str) -> None:
     assert (peer["session_id"], peer["endpoint"]) == (session, f"{OUTER4[0]}:51820")
     assert (peer["security"], town.pair.b.status()["node"]["security"]) == ("full", "full")
     assert {process["restarts"] for process in town.pair.b.status()["processes"]} == {0}  # spares are among them
+    breakers = town.pair.b.ask("breakers")["breakers"]
+    assert {row["state"] for row in breakers} == {"closed"}
+    assert {row["failures"] for row in breakers} == {0}
+    assert len(breakers) <= 4 + 1 + 1 + 1  # cryptography, one peer, netlink, at most one name
 
 
 def test_garbage_is_counted_and_not_answered(town: Town) -> None:
