@@ -35,6 +35,8 @@ _REASONS = {
 """What the last refusal of an attempt means; any other one that the answer was not the peer's."""
 
 RemoteOf = Callable[[Peer, float], Remote]
+Each = Callable[[Peer, float, Callable[[], list[Effect]]], list[Effect]]
+"""Does what is due for one peer so that its failure is not the others'."""
 
 
 @dataclass(slots=True)
@@ -146,27 +148,30 @@ class Attempts:
         """When `tick` has something to do."""
         return min((self._next(a) for a in self._by_peer.values()), default=float("inf"))
 
-    def tick(self, now: float) -> tuple[list[Effect], list[Attempt]]:
+    def tick(self, now: float, each: Each) -> tuple[list[Effect], list[Attempt]]:
         """Repeat, renew, give up. Returns effects and the attempts whose M3 went unanswered for too long."""
         effects: list[Effect] = []
         unconfirmed: list[Attempt] = []
         for attempt in list(self._by_peer.values()):
-            self._expire_parts(attempt, now)
-            if now < self._next(attempt):
-                continue
-            if attempt.m3 is not None and now >= attempt.since + self._context.timers.m3_gives_up:
-                unconfirmed.append(attempt)
-            elif attempt.m3 is not None:
-                effects += self.send_m3(attempt)
-            elif now >= attempt.gives_up:
-                effects += self._give_up(attempt, now)
-            elif now >= attempt.fresh_at or attempt.m1 is None:
-                attempt.turn += 1
-                effects += self._path(attempt, worked=False) if attempt.m1 is not None else []
-                effects += self._fresh(attempt, now)
-            else:
-                effects += self._send_m1(attempt, now)
+            effects += each(attempt.peer, now, lambda: self._due(attempt, now, unconfirmed))  # noqa: B023 - called at once
         return effects, unconfirmed
+
+    def _due(self, attempt: Attempt, now: float, unconfirmed: list[Attempt]) -> list[Effect]:
+        self._expire_parts(attempt, now)
+        if now < self._next(attempt):
+            return []
+        if attempt.m3 is not None and now >= attempt.since + self._context.timers.m3_gives_up:
+            unconfirmed.append(attempt)
+            return []
+        if attempt.m3 is not None:
+            return self.send_m3(attempt)
+        if now >= attempt.gives_up:
+            return self._give_up(attempt, now)
+        if now >= attempt.fresh_at or attempt.m1 is None:
+            attempt.turn += 1
+            failed = self._path(attempt, worked=False) if attempt.m1 is not None else []
+            return failed + self._fresh(attempt, now)
+        return self._send_m1(attempt, now)
 
     def at(self, index: int) -> Attempt | None:
         """The attempt whose M1 is out with this index."""

@@ -31,6 +31,7 @@ from pqvpn.protocol.effects import (
 )
 from pqvpn.protocol.gate import Gate
 from pqvpn.protocol.handshakes import Handshakes
+from pqvpn.protocol.isolation import Isolation
 from pqvpn.protocol.peer import Peer
 from pqvpn.protocol.roster import Roster
 from pqvpn.protocol.session import Due, LiveSession
@@ -56,6 +57,7 @@ class Core:
         self._live: dict[int, tuple[Peer, LiveSession]] = {}
         self._attempts = Attempts(self._context, self._roster.remote)
         self._admission = Admission(self._context, self._roster.find, now)
+        self._isolation = Isolation(self._context, self._roster, self._attempts, self._live, self._done)
         self._handshakes = Handshakes(self._context, self._attempts, self._admission, self._live)
         self._ticked = now
         self._deadline: float | None = None  # cached: a stranger's datagram must not cost a walk over all sessions
@@ -73,7 +75,7 @@ class Core:
         self._context.evidence.changed()
         wanted = {peer.peer_id: peer for peer in peers}
         for peer_id in [peer_id for peer_id in self._context.peers if peer_id not in wanted]:
-            effects += self._drop_peer(self._context.peers[peer_id], now)
+            effects += self._isolation.drop(self._context.peers[peer_id], now)
         for settings in peers:
             known = self._context.peers.get(settings.peer_id)
             if known is None:
@@ -271,17 +273,23 @@ class Core:
         self._context.evidence.flush(now)
         self._admission.tick(now)
         effects: list[Effect] = []
+        each = self._isolation.each
         for peer, live in list(self._live.values()):
             if live.session.slot in self._live:
-                effects += self._session_due(peer, live, now)
+                effects += each(peer, now, lambda: self._session_due(peer, live, now))  # noqa: B023 - called at once
         effects = self._done(effects)
-        sent, unconfirmed = self._attempts.tick(now)
+        sent, unconfirmed = self._attempts.tick(now, each)
         effects += sent
         for attempt in unconfirmed:
-            effects += self._done(self._handshakes.unconfirmed(attempt.peer, attempt.slot, now))
-        for peer in self._context.peers.values():
-            effects += self._peer_due(peer, now)
+            late, slot = attempt.peer, attempt.slot
+            effects += self._done(each(late, now, lambda: self._handshakes.unconfirmed(late, slot, now)))  # noqa: B023
+        for peer in list(self._context.peers.values()):
+            effects += each(peer, now, lambda: self._peer_due(peer, now))  # noqa: B023 - called at once
         return effects + self._context.evidence.take()
+
+    def renew(self, peer_id: bytes, now: float) -> list[Effect]:
+        """An unexpected error in one peer's service: end what is held with it and begin anew. Never by a stranger's bytes."""
+        return self._isolation.renew(peer_id, now)
 
     def peers(self, now: float) -> tuple[PeerView, ...]:
         """For status: every configured peer."""
@@ -349,20 +357,13 @@ class Core:
     def _change_peer(self, peer: Peer, settings: PeerSettings, now: float) -> list[Effect]:
         before = peer.settings
         if (before.public_key, before.psk) != (settings.public_key, settings.psk):
-            return self._drop_peer(peer, now) + self._roster.add(settings)
+            return self._isolation.drop(peer, now) + self._roster.add(settings)
         peer.settings = settings
         effects = self._enforce_policy(peer, now)
         if before.endpoints != settings.endpoints:
             peer.endpoints = settings.endpoints
             effects += self._attempts.proven(peer)
         return effects + (self._attempts.start(peer, now, peer.wanted) if peer.wanted else [])
-
-    def _drop_peer(self, peer: Peer, now: float) -> list[Effect]:
-        peer_id = peer.settings.peer_id
-        effects = self._attempts.forget(peer_id) + peer.remove_all(Why.REMOVED, now, CloseReason.ADMINISTRATIVE)
-        self._roster.forget(peer_id)
-        self._context.evidence.forget(peer_id)
-        return [*effects, SelectForSending(peer_id, None)]
 
     def _handshake(
         self, datagram: bytes, source: Address, local: bytes | None, now: float

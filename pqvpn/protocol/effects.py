@@ -179,4 +179,12 @@ class Tell:
     fact: Fact
 
 
-Effect = Transmit | Install | SelectForSending | Erase | SendFrame | MoveEndpoint | SetPathMtu | Tell
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An unexpected error in what was due for one peer. What was held with it is gone; the others are not touched."""
+
+    peer_id: bytes
+    error: Exception
+
+
+Effect = Transmit | Install | SelectForSending | Erase | SendFrame | MoveEndpoint | SetPathMtu | Tell | Failed

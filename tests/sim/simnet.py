@@ -23,6 +23,7 @@ from pqvpn.protocol.core import Core
 from pqvpn.protocol.effects import (
     Effect,
     Erase,
+    Failed,
     Install,
     MoveEndpoint,
     Role,
@@ -182,6 +183,7 @@ class Node(Upcalls):
         self.policy = 0
         self.breakers = breakers or Breakers()
         self.facts: list[Fact] = []
+        self.failed: list[Failed] = []
         self.inbox: dict[bytes, set[bytes]] = {}
         self.heard_bytes: dict[bytes, int] = {}
         self.answered_bytes: dict[bytes, int] = {}
@@ -253,6 +255,8 @@ class Node(Upcalls):
                     self.lanes.path_mtu[peer_id] = mtu
                 case Tell(fact):
                     self.facts.append(fact)
+                case Failed():
+                    self.failed.append(effect)
         self._check()
         self._arm()
 
