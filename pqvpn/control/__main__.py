@@ -45,7 +45,7 @@ def serve(link: socket.socket) -> int:
         return os.EX_PROTOCOL
     publish = _publisher(start)
     try:
-        asyncio.run(_serve(start, link, publish))
+        return asyncio.run(_serve(start, link, publish))
     except PqvpnError as error:
         publish(Problem(error.reason, "control", error.detail))
         publish(describe.exception(error, "control", handled=False, kind="startup"))
@@ -53,7 +53,6 @@ def serve(link: socket.socket) -> int:
     except Exception as error:  # noqa: BLE001 - the process's boundary: told by type, never by text, then restarted
         publish(describe.exception(error, "control", handled=False))
         return os.EX_SOFTWARE
-    return os.EX_OK
 
 
 def _publisher(start: supervision.ControlStart) -> Publisher:
@@ -69,8 +68,8 @@ def _publisher(start: supervision.ControlStart) -> Publisher:
     return Publisher("control", socket.socket(fileno=start.facts) if start.facts >= 0 else None)
 
 
-async def _serve(start: supervision.ControlStart, link: socket.socket, publish: Publisher) -> None:
-    await ControlProcess(start, link, publish).run()
+async def _serve(start: supervision.ControlStart, link: socket.socket, publish: Publisher) -> int:
+    return await ControlProcess(start, link, publish).run()
 
 
 if __name__ == "__main__":

@@ -46,9 +46,15 @@ def describe(error: PqvpnError) -> dict[str, str]:
 class Api:
     """Serves `operations` by name on a listening unix socket."""
 
-    def __init__(self, listener: socket.socket, operations: Mapping[str, Operation]) -> None:
+    def __init__(
+        self,
+        listener: socket.socket,
+        operations: Mapping[str, Operation],
+        failed: Callable[[str, Exception], None] = lambda *_: None,
+    ) -> None:
         self._listener = listener
         self._operations = operations
+        self._failed = failed
         self._open = 0
         self._server: asyncio.Server | None = None
 
@@ -92,6 +98,9 @@ class Api:
             errors = refusal.errors
         except PqvpnError as error:
             errors = [describe(error)]
+        except Exception as error:  # noqa: BLE001 - the request's boundary: who asked is answered, without the text
+            self._failed("api", error)
+            errors = [describe(PqvpnError(Reason.INTERNAL, type(error).__name__))]
         return {"ok": False, "error": errors[0], "errors": errors}
 
 

@@ -58,7 +58,7 @@ class Operations:
             "breaker": self.breaker,
             "down": self.down,
         }
-        self._api = Api(listener, operations)
+        self._api = Api(listener, operations, self._process.failed)
         await self._api.start()
 
     def close(self) -> None:

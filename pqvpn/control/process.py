@@ -34,8 +34,10 @@ from pqvpn.protocol.core import Core
 from pqvpn.protocol.effects import Activity, Effect, Trigger
 from pqvpn.protocol.views import PeerView
 from pqvpn.reasons import Reason
+from pqvpn.resilience.boundary import Boundary
 from pqvpn.telemetry import context
-from pqvpn.telemetry.crashes.boundary import Boundary
+from pqvpn.telemetry.crashes import boundary as crashes
+from pqvpn.telemetry.crashes.telling import teller
 from pqvpn.wire.address import Address
 from pqvpn.wire.icmp import parse_icmp, parse_icmp6
 
@@ -57,7 +59,9 @@ class ControlProcess:
         self.start = start
         self.link = link
         self.publish = publish
-        self.boundary = Boundary(publish, "control", now)
+        self.boundary = crashes.Boundary(publish, "control", now)
+        self.edge = Boundary(teller(publish, "control", self.boundary.caught, plain=True), now)
+        self._renewing = False
         self.ended = asyncio.Event()
         self.failed_tests = selftest.failures()
         self.counters = Counters(start.counters)
@@ -65,7 +69,7 @@ class ControlProcess:
         self.lanes = Lanes([socket.socket(fileno=fd) for fd in start.lane_links], self.counters, self._event)
         self.traffic = Traffic(self.counters)
         self.gates = Gates(start.breakers, now, publish)
-        self.resolver = Resolver(self._resolved, publish, self.gates.registry)
+        self.resolver = Resolver(self._resolved, publish, self.gates.registry, self.failed)
         self.core = Core(given.node_settings(start, self.failed_tests), os.urandom, now(), self.gates)
         self.peers: dict[bytes, PeerSpec] = {}
         self.whose = Whose(self.core, self.lanes, self.peers)
@@ -80,10 +84,10 @@ class ControlProcess:
         self._reports: dict[int, tuple[events.Held, ...]] | None = None
         self._report_came = asyncio.Event()
 
-    async def run(self) -> None:
-        """Serve until the supervisor says `Shutdown` or goes away."""
+    async def run(self) -> int:
+        """Serve until the supervisor says `Shutdown` or goes away; returns the exit code."""
         loop = asyncio.get_running_loop()
-        loop.set_exception_handler(lambda _, context: self._failed("control", context.get("exception")))
+        loop.set_exception_handler(lambda _, context: self.failed("control", context.get("exception")))
         self.boundary.watch()
         if self.failed_tests:
             self.publish(Problem(Reason.SELF_TEST_FAILED, "crypto", ", ".join(self.failed_tests)))
@@ -110,6 +114,7 @@ class ControlProcess:
         self.news.close()
         self.do(lambda: self.core.close(now()))
         self.lanes.close()
+        return self.edge.exit_code or os.EX_OK
 
     async def _ask_lanes(self) -> dict[int, tuple[events.Held, ...]]:
         """What the lanes hold since before control's restart; a lane that does not answer soon is taken to hold nothing."""
@@ -141,35 +146,51 @@ class ControlProcess:
             if self.peers[peer].endpoints:
                 self.do(lambda: self.core.want_session(peer, now(), trigger=Trigger.START), self.whose.peer(peer))  # noqa: B023
 
-    def do(self, decide: Callable[[], list[Effect]], whose: Context = NOBODY) -> None:
-        """Let the core decide and carry its effects out. The boundary of this plane: what fails is told and abandoned.
+    def do(self, decide: Callable[[], list[Effect]], whose: Context = NOBODY, peer: bytes | None = None) -> None:
+        """Let the core decide and carry its effects out: what fails is told and abandoned.
 
-        `whose`: in whose service, as far as it is known beforehand.
+        `whose`: in whose service, as far as it is known beforehand. `peer`: whose sessions end, and are made anew, when it
+        fails; None for what a stranger may have sent, who must not be able to end anything.
         """
-        self._decide(decide, whose)
+        self._decide(decide, whose, peer)
         self._arm()
 
-    def _decide(self, decide: Callable[[], list[Effect]], whose: Context = NOBODY) -> None:
+    def _for_slot(self, slot: int, decide: Callable[[], list[Effect]]) -> None:
+        self.do(decide, self.whose.slot(slot), self.whose.owner(slot))
+
+    def _decide(self, decide: Callable[[], list[Effect]], whose: Context = NOBODY, peer: bytes | None = None) -> None:
         with working_for(whose):
             try:
                 decided = decide()
             except Exception as error:  # noqa: BLE001 - the boundary: one input must not end the process
-                self._failed("core", error)
+                self.edge.record("core", error)
+                self._renew(peer, error)
                 return
             for effect in decided:
                 with working_for(self.whose.effect(effect)):
                     try:
                         self._carry_out(effect)
                     except Exception as error:  # noqa: BLE001 - the same boundary
-                        self._failed("core", error)
+                        self.edge.record("core", error)
+                        self._renew(self.whose.blamed(effect), error)
                         return
+
+    def _renew(self, peer: bytes | None, error: Exception) -> None:
+        """Core and lanes may no longer agree about this peer: end what is held with it and begin anew, once."""
+        if peer is None or self._renewing or isinstance(error, OSError):
+            return
+        self._renewing = True
+        try:
+            self._decide(lambda: self.core.renew(peer, now()), self.whose.peer(peer))
+        finally:
+            self._renewing = False
 
     def _readable(self) -> None:
         for _ in range(_BATCH):
             try:
                 received = datagrams.receive(self.udp)
             except OSError as error:
-                self._failed("udp", error)
+                self.edge.record("udp", error)
                 break
             if received is None:
                 break
@@ -182,17 +203,17 @@ class ControlProcess:
         core, whose = self.core, self.whose
         match event:
             case events.FirstAuthenticated(slot):
-                self.do(lambda: core.first_authenticated(slot, now()), whose.slot(slot))
+                self._for_slot(slot, lambda: core.first_authenticated(slot, now()))
             case events.Roamed(slot, source, local, received):
-                self.do(lambda: core.roamed(slot, source, local, received, now()), whose.slot(slot))
+                self._for_slot(slot, lambda: core.roamed(slot, source, local, received, now()))
             case events.ControlFrame(slot, body, source, local):
-                self.do(lambda: core.control_frame(slot, body, source, local, now()), whose.slot(slot))
+                self._for_slot(slot, lambda: core.control_frame(slot, body, source, local, now()))
             case events.WantSession(number):
                 peer = self.lanes.peer_id(number)
                 if peer is not None:
-                    self.do(lambda: core.want_session(peer, now()), whose.peer(peer))
+                    self.do(lambda: core.want_session(peer, now()), whose.peer(peer), peer)
             case events.KeysWorn(slot):
-                self.do(lambda: core.worn(slot, now()), whose.slot(slot))
+                self._for_slot(slot, lambda: core.worn(slot, now()))
             case events.StrayDatagram(datagram, source, local):
                 self.do(lambda: core.receive(datagram, source, local, now()), whose.datagram(datagram))
             case events.Holding(_, sessions) if self._reports is not None:
@@ -223,7 +244,7 @@ class ControlProcess:
         self.resolver.good_news()
 
     def _resolved(self, peer: bytes, addresses: tuple[Address, ...]) -> None:
-        self.do(lambda: self.core.set_endpoints(peer, addresses, now()), self.whose.peer(peer))
+        self.do(lambda: self.core.set_endpoints(peer, addresses, now()), self.whose.peer(peer), peer)
 
     def _from_supervisor(self) -> None:
         try:
@@ -247,31 +268,34 @@ class ControlProcess:
     def _lane_replaced(self, lane: int, end: socket.socket) -> None:
         for entry in self.lanes.replace(lane, end):
             slot = entry.session.slot
-            self.do(lambda: self.core.lost(slot, now()), self.whose.slot(slot))  # noqa: B023 - called at once
+            self._for_slot(slot, lambda: self.core.lost(slot, now()))  # noqa: B023 - called at once
 
     async def _tick(self) -> None:
-        while True:
+        call = self.edge.call
+        while self.edge.exit_code is None:
             due = now() + TICK
             await asyncio.sleep(TICK)
             self._ticks += 1
-            for slot, entry in list(self.lanes.book.items()):
-                seen = self.counters.activity(slot, entry.session.session_id)
-                activity = Activity(
-                    received=seen.last_received_any,
-                    data_received=seen.last_received_data,
-                    sent=seen.last_sent_any,
-                    data_sent=seen.last_sent_data,
-                )
-                self._decide(lambda: self.core.observe(slot, activity, now()))  # noqa: B023 - called at once
-            self._read_icmp()
+            call("activity", self._observe)
+            call("icmp", self._read_icmp)
             self._arm()
-            self.news.tick()
+            call("news", self.news.tick)
             if self._ticks % _SAMPLE_EVERY == 0:
-                self.traffic.sample(now(), self.slots())
-            try:
-                self.watch.tick(max(0.0, now() - due))
-            except Exception as error:  # noqa: BLE001 - telling must not end the ticks
-                self._failed("watch", error)
+                call("traffic", lambda: self.traffic.sample(now(), self.slots()))
+            call("watch", lambda: self.watch.tick(max(0.0, now() - due)))  # noqa: B023 - called at once
+        self.ended.set()
+
+    def _observe(self) -> None:
+        for slot, entry in list(self.lanes.book.items()):
+            seen = self.counters.activity(slot, entry.session.session_id)
+            activity = Activity(
+                received=seen.last_received_any,
+                data_received=seen.last_received_data,
+                sent=seen.last_sent_any,
+                data_sent=seen.last_sent_data,
+            )
+            owner = entry.session.peer_id
+            self._decide(lambda: self.core.observe(slot, activity, now()), NOBODY, owner)  # noqa: B023 - called at once
 
     def _read_icmp(self) -> None:
         for sock in self._icmp:
@@ -340,6 +364,8 @@ class ControlProcess:
                 self.lanes.set_path_mtu(effect)
             case effects.Tell(fact):
                 self.publish(fact)
+            case effects.Failed(_, error):
+                self.edge.record("core", error)
 
     def _transmit(self, datagram: bytes, to: Address, source: bytes | None) -> None:
         try:
@@ -358,7 +384,11 @@ class ControlProcess:
         self.lanes.erase(slot)
 
     def _arm(self) -> None:
-        deadline = self.core.deadline()
+        try:
+            deadline = self.core.deadline()
+        except Exception as error:  # noqa: BLE001 - without a timer nothing would ever be due again
+            self.edge.record("core", error)
+            deadline = now() + TICK
         if self._timer:
             self._timer.cancel()
             self._timer = None
@@ -370,12 +400,7 @@ class ControlProcess:
         self._timer = None
         self.do(lambda: self.core.tick(now()))
 
-    def _failed(self, component: str, error: Any) -> None:
-        if isinstance(error, BaseException):
-            trace = error.__traceback__
-            while trace and trace.tb_next:
-                trace = trace.tb_next
-            place = f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}" if trace else ""
-            self.publish(Problem(Reason.INTERNAL, component, f"{type(error).__name__} at {place}"))
-            if not isinstance(error, OSError):  # what the kernel refuses is told, and no crash
-                self.boundary.caught(error)
+    def failed(self, component: str, error: object) -> None:
+        """What reached the event loop, a task or a request unexpectedly: told, and acted upon."""
+        if isinstance(error, Exception):
+            self.edge.failed(component, error)

@@ -36,6 +36,7 @@ _TIMEOUT = 10.0
 _MAX_ADDRESSES = 8
 
 AddressHook = Callable[[bytes, tuple[Address, ...]], None]
+FailureHook = Callable[[str, Exception], None]
 
 
 def split(endpoint: str) -> tuple[str, int]:
@@ -69,10 +70,13 @@ class _Answer(NamedTuple):
 class Resolver:
     """One task for each peer that has names among its endpoints. `on_addresses` gets every change, best address first."""
 
-    def __init__(self, on_addresses: AddressHook, publish: FactHook, breakers: Registry) -> None:
+    def __init__(
+        self, on_addresses: AddressHook, publish: FactHook, breakers: Registry, failed: FailureHook = lambda *_: None
+    ) -> None:
         self._on_addresses = on_addresses
         self._publish = publish
         self._breakers = breakers
+        self._failed = failed
         self._tasks: dict[bytes, tuple[tuple[str, ...], asyncio.Task[None]]] = {}
         self._again: dict[bytes, asyncio.Event] = {}
 
@@ -85,7 +89,7 @@ class Resolver:
             if peer in self._tasks or all(literal(e) for e in wanted):
                 continue
             self._again[peer] = asyncio.Event()
-            task = asyncio.create_task(self._keep(peer, wanted, names[peer]), name=f"resolve {names[peer]}")
+            task = asyncio.create_task(self._always(peer, wanted, names[peer]), name=f"resolve {names[peer]}")
             self._tasks[peer] = (wanted, task)
 
     def look_again(self, peer: bytes) -> None:
@@ -105,6 +109,15 @@ class Resolver:
         for _, task in self._tasks.values():
             task.cancel()
         self._tasks.clear()
+
+    async def _always(self, peer: bytes, endpoints: tuple[str, ...], name: str) -> None:
+        """Keep on whatever happens: a peer whose look-ups ended for ever would be lost when its address changes."""
+        while True:
+            try:
+                await self._keep(peer, endpoints, name)
+            except Exception as error:  # noqa: BLE001 - the task's boundary: told, then tried again
+                self._failed("resolver", error)
+            await asyncio.sleep(_LAST_RETRY)
 
     async def _keep(self, peer: bytes, endpoints: tuple[str, ...], name: str) -> None:
         known: tuple[Address, ...] = ()

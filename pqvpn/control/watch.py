@@ -115,7 +115,10 @@ class Watch:
             self._checking = asyncio.create_task(self._check_aside(), name="self-tests")
 
     async def _check_aside(self) -> None:
-        self._checked(*await asyncio.to_thread(_run_tests))
+        try:
+            self._checked(*await asyncio.to_thread(_run_tests))
+        except Exception as error:  # noqa: BLE001 - the task's boundary: the next check is a new one
+            self._process.failed("self-tests", error)
 
     def _checked(self, failed: tuple[str, ...], took: float) -> None:
         self._check_took = took

@@ -36,6 +36,23 @@ class Whose:
         entry = self._lanes.book.get(slot)
         return NOBODY if entry is None else self._session(entry.session)
 
+    def blamed(self, effect: Effect) -> bytes | None:
+        """The peer whose sessions an effect is about, None for a stranger's and for what is only sent or told."""
+        match effect:
+            case effects.Install(session):
+                return session.peer_id
+            case effects.SelectForSending() | effects.SetPathMtu():
+                return effect.peer_id
+            case effects.SendFrame() | effects.MoveEndpoint():
+                return self.owner(effect.slot)
+            case _:
+                return None
+
+    def owner(self, slot: int) -> bytes | None:
+        """The peer of the session in a slot."""
+        entry = self._lanes.book.get(slot)
+        return None if entry is None else entry.session.peer_id
+
     def datagram(self, datagram: bytes) -> Context:
         """The attempt that an answer says it is for."""
         if len(datagram) < HEADER_SIZE or datagram[0] not in (TYPE_HANDSHAKE, TYPE_COOKIE_REPLY):
@@ -52,7 +69,7 @@ class Whose:
                 return ("", effect.peer, effect.attempt) if effect.peer else NOBODY
             case effects.Install(session):
                 return self._session(session)
-            case effects.SelectForSending() | effects.SetPathMtu():
+            case effects.SelectForSending() | effects.SetPathMtu() | effects.Failed():
                 return self.peer(effect.peer_id)
             case effects.Tell(fact):
                 about = (getattr(fact, name, "") for name in ("session_id", "peer", "attempt"))

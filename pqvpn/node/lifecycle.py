@@ -9,6 +9,7 @@ import os
 import selectors
 import signal
 import socket
+import time
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -33,10 +34,12 @@ from pqvpn.node.state import Code, State
 from pqvpn.node.upgrade import SIGNALS, Upgrade
 from pqvpn.node.watch import InterfaceWatch
 from pqvpn.reasons import Reason
+from pqvpn.resilience.boundary import Boundary, reason_of
 from pqvpn.resilience.registry import Action, Kind, Registry
 from pqvpn.resilience.supervisor import Supervisor
 from pqvpn.telemetry import jsonlog
-from pqvpn.telemetry.crashes.boundary import Boundary
+from pqvpn.telemetry.crashes import boundary as crashes
+from pqvpn.telemetry.crashes.telling import teller
 
 if TYPE_CHECKING:
     from pqvpn.host.netlink import Interface
@@ -78,6 +81,8 @@ class Node:
         self._selector = selectors.DefaultSelector()
         self._observing = observing.Observing(config, debug=debug, started_at=self._started_at)
         self._publish = self._observing.publish
+        self._crash = crashes.Boundary(self._publish, lastwords.SUPERVISOR, now)
+        self._edge = Boundary(teller(self._publish, lastwords.SUPERVISOR, self._crash.caught), now)
         self._supervisor = Supervisor(self._selector, now, self._publish, self._tell_processes, Autopsy())
         self._spare = Spare(self._selector, now, self._publish, self._tell_processes)
         self._lanes = translate.lanes(config)
@@ -110,7 +115,7 @@ class Node:
 
     def run(self) -> int:
         """Open, serve, and close everything again whatever happens."""
-        Boundary(self._publish, lastwords.SUPERVISOR, now).watch()
+        self._crash.watch()
         self._observing.leave_words()
         self._held = takeover.resume(self._config, self._resumed) if self._resumed else self._service.open()
         self._staff = self._make_staff()
@@ -123,7 +128,7 @@ class Node:
                 self._start()
             self._apply_restart()
             self._serve()
-            return self._supervisor.fatal or 0
+            return self._supervisor.fatal or self._edge.exit_code or 0
         except Exception as error:
             if (crash := lastwords.of(error, running=self.started)) is not None:
                 self._publish(crash)  # for log and records; the report is made once the observer has ended
@@ -238,28 +243,36 @@ class Node:
     # -- serve -------------------------------------------------------------------------------------------------------
 
     def _serve(self) -> None:
-        while not self._stop_cause and self._supervisor.fatal is None:
-            times = (
-                self._supervisor.next_start(),
-                self._watch.due,
-                self._spare.due,
-                self._service.due,
-                self._upgrade.due,
-            )
-            due = min((t for t in times if t is not None), default=None)
-            timeout = None if due is None else max(0.0, due - now())
-            for key, _ in self._selector.select(timeout):
-                key.data()
-            self._supervisor.start_due()
-            self._spare.refill()
-            self._watch.look_if_due(self._interface, now())
-            self._service.look(now(), lambda: self._supervisor.progressing(_AWAY))
-            if self._upgrade.wanted:
-                self._upgrade.begin()
-            self._upgrade.look(now())
-            if self._reload_wanted:
-                self._reload_wanted = False
-                self._reload(_NOBODY)
+        while not self._stop_cause and self._supervisor.fatal is None and self._edge.exit_code is None:
+            self._edge.call("loop", self._turn)
+            if self._upgrade.on_trial and self._edge.unexpected is not None:
+                raise self._edge.unexpected  # the former version can do better
+            if pause := self._edge.pause():
+                time.sleep(pause)
+
+    def _turn(self) -> None:
+        """Wait, then everything that is ready or due, each by itself: one that fails must not keep the others from it."""
+        call = self._edge.call
+        waiting = (
+            self._supervisor.next_start(),
+            self._watch.due,
+            self._spare.due,
+            self._service.due,
+            self._upgrade.due,
+        )
+        due = min((t for t in waiting if t is not None), default=None)
+        for key, _ in self._selector.select(None if due is None else max(0.0, due - now())):
+            call("callback", key.data)
+        call("children", self._supervisor.start_due)
+        call("spare", self._spare.refill)
+        call("watch", lambda: self._watch.look_if_due(self._interface, now()))
+        call("service", lambda: self._service.look(now(), lambda: self._supervisor.progressing(_AWAY)))
+        if self._upgrade.wanted:
+            call("upgrade", self._upgrade.begin)
+        call("upgrade", lambda: self._upgrade.look(now()))
+        if self._reload_wanted:
+            self._reload_wanted = False
+            call("reload", lambda: self._reload(_NOBODY))
 
     def _watch_signals(self) -> None:
         reading, writing = socket.socketpair()
@@ -278,7 +291,7 @@ class Node:
         elif number == upgrade.SIGNAL:
             self._upgrade.wanted = True
         elif self._stop_cause:
-            self._supervisor.hurry()  # asked twice: no more time for goodbyes
+            self._edge.call("signal", self._supervisor.hurry)  # asked twice: no more time for goodbyes
         else:
             self._stop_cause = signal.Signals(number).name
 
@@ -321,8 +334,14 @@ class Node:
 
     def _reload(self, request: int) -> None:
         self._service.reloading()
-        self._apply_configuration(request)
-        self._service.reloaded()
+        try:
+            self._apply_configuration(request)
+        except Exception as error:
+            refusal = PqvpnError(reason_of(error), type(error).__name__)
+            self._staff.tell(supervision.ReloadRefused(request, translate.errors(refusal)))  # somebody waits for it
+            raise
+        finally:
+            self._service.reloaded()
 
     def _apply_configuration(self, request: int) -> None:
         """Apply the configuration file's peers, or tell why not; the kernel's routes go first, since they can be refused."""
@@ -371,23 +390,33 @@ class Node:
 
         The observer is last, so that it hears of everything, and has what time is left.
         """
-        began = now()
-        self._service.ending()
-        self._spare.close()
-        self._staff.tell(supervision.Shutdown())
+        began, call = now(), self._edge.call
         lanes = [name for name in self._supervisor.children if name not in (CONTROL, observing.NAME)]
-        self._end(CONTROL)
-        self._staff.let_lanes_go()
-        self._end(*lanes)
+        steps = (
+            self._service.ending,
+            self._spare.close,
+            lambda: self._staff.tell(supervision.Shutdown()),
+            lambda: self._end(CONTROL),
+            self._staff.let_lanes_go,
+            lambda: self._end(*lanes),
+            self._release_interface,
+            lambda: self._say_stopped(began),
+            self._observing.let_go,
+            lambda: self._end(observing.NAME, seconds=max(0.05, _END - (now() - began))),
+            self._observing.close,
+            self._held.close,
+        )
+        for step in steps:
+            call("close", step)
+
+    def _say_stopped(self, began: float) -> None:
+        if self._stop_cause:
+            self._publish(NodeStopped(self._stop_cause, round(now() - began, 3)))
+
+    def _release_interface(self) -> None:
         if self._interface:
             self._interface.release()
             self._interface.close()
-        if self._stop_cause:
-            self._publish(NodeStopped(self._stop_cause, round(now() - began, 3)))
-        self._observing.let_go()
-        self._end(observing.NAME, seconds=max(0.05, _END - (now() - began)))
-        self._observing.close()
-        self._held.close()
 
     def _end(self, *names: str, seconds: float = _GOODBYE) -> None:
         self._supervisor.end([name for name in names if name in self._supervisor.children], seconds)

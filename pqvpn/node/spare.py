@@ -90,6 +90,9 @@ class Spare:
             self._publish(Problem(Reason.KERNEL_REFUSED, "supervisor", f"no spare: {error.strerror}"))
             self._due_again(self._backoff.next())
             return
+        except Exception:
+            self._due_again(self._backoff.next())  # whatever it is, there shall be a spare again
+            raise
         self._made_at = self._clock()
         self._pidfd = os.pidfd_open(self._waiting.process.popen.pid)
         self._selector.register(self._pidfd, selectors.EVENT_READ, self._ended)

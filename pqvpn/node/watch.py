@@ -5,7 +5,6 @@ children, and less often when the kernel refuses, by breaker and backoff. What a
 what is done about it is `mending.py`; what it means for health is the observer's matter.
 """
 
-import contextlib
 from typing import TYPE_CHECKING, Final
 
 from pqvpn.errors import PqvpnError
@@ -44,9 +43,12 @@ class InterfaceWatch:
         """Look and publish what was seen. A kernel that refuses is asked again: silence is told by health."""
         if self.due is None or time < self.due or interface is None:
             return
-        wait = self._look(interface, time)
-        took = now() - time
-        self.due = time + max(self._interval, took / _SHARE, wait)
+        wait = _LONGEST  # unless the look comes to its end
+        try:
+            wait = self._look(interface, time)
+        finally:
+            took = now() - time
+            self.due = time + max(self._interval, took / _SHARE, wait)
 
     def _look(self, interface: "Interface", time: float) -> float:
         """Look once, by leave of the breaker; seconds to wait at least before the next look."""
@@ -63,6 +65,5 @@ class InterfaceWatch:
         if tries := self._waits.reset():
             self._publish(RetryEnded(Kind.NETLINK, "", tries, "recovered"))
         self._publish(seen)
-        with contextlib.suppress(PqvpnError, OSError):
-            self._mender.seen(seen, time)
+        self._mender.seen(seen, time)
         return 0.0

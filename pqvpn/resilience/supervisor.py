@@ -146,10 +146,18 @@ class Supervisor:
     def start_due(self) -> None:
         """Start the children whose wait is over; see who hangs, and end those."""
         now = self.clock()
+        try:
+            self._see_who_hangs(now)
+        finally:  # a look that fails must keep nobody from being started
+            self._act_on_due(now)
+
+    def _see_who_hangs(self, now: float) -> None:
         looking = self.watchdog.due
         if looking is not None and looking <= now:
             for name in self.watchdog.look(now):
                 self._hangs(self.children[name], now)
+
+    def _act_on_due(self, now: float) -> None:
         for child in self.children.values():
             if child.kill_at is not None and child.kill_at <= now:
                 self._kill(child)
@@ -195,9 +203,22 @@ class Supervisor:
         try:
             self._start(child)
         except OSError as error:  # no process or memory to be had now; the others go on meanwhile
+            self._later(child)
             detail = f"{child.name} cannot be started: {error.strerror}"
             self.publish(Problem(Reason.KERNEL_REFUSED, "supervisor", detail))
-            child.start_again_at = self.clock() + _AGAIN
+        except Exception:
+            self._later(child)  # whatever it is, the node is not to be without this child for ever
+            raise
+
+    def _later(self, child: Child) -> None:
+        """A start failed half-way: nothing of it may stay, and it is tried again."""
+        if child.process:
+            child.process.popen.kill()
+            child.process.popen.wait()
+            if child.pidfd >= 0:
+                self._forget(child)
+            child.process = None
+        child.start_again_at = self.clock() + _AGAIN
 
     def _start(self, child: Child) -> None:
         child.start_again_at = child.kill_at = None
@@ -269,8 +290,10 @@ class Supervisor:
     def _forget(self, child: Child) -> None:
         """The process is gone. Its last words stay open for whoever reads them."""
         self.watchdog.forget(child.name)
-        self.selector.unregister(child.pidfd)
+        if child.pidfd in self.selector.get_map():
+            self.selector.unregister(child.pidfd)
         os.close(child.pidfd)
+        child.pidfd = -1
         child.process = None
 
 

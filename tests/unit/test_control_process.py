@@ -19,6 +19,7 @@ from pqvpn.dataplane.counters import Counters
 from pqvpn.drops import DropReason
 from pqvpn.facts import (
     AnswerVerified,
+    Crashed,
     CryptoChecked,
     Fact,
     HandshakeCompleted,
@@ -321,3 +322,65 @@ def test_lanes_are_told_what_was_agreed(kind: type) -> None:
         assert any(isinstance(command, kind) for command in seen)
 
     check()
+
+
+def canary(*_: Any, **__: Any) -> Any:
+    raise RuntimeError("tell-tale")
+
+
+@scenario
+async def test_a_session_that_fails_unexpectedly_ends_and_is_made_anew(rig: Rig) -> None:
+    session_id = await connect(rig)
+    (slot,) = rig.process.lanes.book
+    rig.process.core.worn = canary  # type: ignore[method-assign]
+    rig.told.clear()
+    rig.lane.send(events.encode(events.KeysWorn(slot)))
+    assert await connect(rig) != session_id
+    (problem,) = rig.facts(Problem)
+    assert (problem.reason, problem.component) == (Reason.INTERNAL, "core")
+    assert "tell-tale" not in repr(rig.told)
+    (crash,) = rig.facts(Crashed)
+    assert (crash.error, crash.handled, crash.process) == ("RuntimeError", True, "control")
+
+
+@scenario
+async def test_a_strangers_datagram_that_fails_ends_no_session(rig: Rig) -> None:
+    session_id = await connect(rig)
+    rig.process.core.receive = canary  # type: ignore[method-assign]
+    rig.peer.sendto(b"\x01" + bytes(1071), (rig.source.host(), rig.source.port))
+    rig.peer.sendto(b"\x03" + bytes(59), (rig.source.host(), rig.source.port))
+    rig.lane.send(events.encode(events.StrayDatagram(b"\x01" + bytes(1071), rig.at, None)))
+    await rig.until(lambda: rig.facts(Problem))
+    await asyncio.sleep(0.1)
+    assert [entry.session.session_id.hex() for entry in rig.process.lanes.book.values()] == [session_id]
+
+
+@pytest.mark.parametrize("part", ["core", "counters", "traffic", "watch", "news", "_read_icmp"])
+def test_no_part_of_a_tick_ends_the_ticks(part: str) -> None:
+    @scenario
+    async def check(rig: Rig) -> None:
+        await connect(rig)
+        process = rig.process
+        ticks = process._ticks
+        name = {"core": "deadline", "counters": "activity", "traffic": "sample"}.get(part, "tick")
+        if part == "_read_icmp":
+            process._read_icmp = canary  # type: ignore[method-assign]
+        else:
+            setattr(getattr(process, part), name, canary)
+        await rig.until(lambda: rig.facts(Problem))
+        await rig.until(lambda: process._ticks > ticks + 5)
+        assert not process.ended.is_set()
+        assert {problem.reason for problem in rig.facts(Problem)} == {Reason.INTERNAL}
+        assert "tell-tale" not in repr(rig.told)
+
+    check()
+
+
+@scenario
+async def test_a_failing_callback_of_the_loop_ends_nothing(rig: Rig) -> None:
+    await connect(rig)
+    loop = asyncio.get_running_loop()
+    loop.call_soon(canary)
+    await rig.until(lambda: rig.facts(Problem))
+    assert not rig.process.ended.is_set()
+    assert "tell-tale" not in repr(rig.told)

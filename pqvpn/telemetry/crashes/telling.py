@@ -1,0 +1,48 @@
+"""How a failure that reached a boundary is told: a problem with its code for people, a crash fact for reports.
+
+Owns that neither holds an exception's text. What the kernel refused, and what was foreseen, is a problem and no crash. When
+and how often something is told is the boundary's matter (`resilience/boundary.py`).
+"""
+
+import os
+from collections.abc import Callable
+
+from pqvpn.errors import PqvpnError
+from pqvpn.facts import FactHook, Problem
+from pqvpn.reasons import Reason
+from pqvpn.telemetry.crashes import describe
+
+
+def teller(
+    publish: FactHook, process: str, caught: Callable[[Exception], None], *, plain: bool = False
+) -> Callable[[str, Exception, int], None]:
+    """Publishes failures of `process` by place, error and count; `caught` takes what is a crash.
+
+    `plain`: the place stands alone as the component.
+    """
+
+    def tell(where: str, error: Exception, count: int) -> None:
+        detail = _detail(error)
+        component = where if plain else f"{process}.{where}"
+        publish(Problem(_reason(error), component, f"{detail} ({count} times)" if count > 1 else detail))
+        if not isinstance(error, OSError | PqvpnError):
+            caught(error)
+
+    return tell
+
+
+def _reason(error: Exception) -> Reason:
+    if isinstance(error, PqvpnError):
+        return error.reason
+    return Reason.KERNEL_REFUSED if isinstance(error, OSError) else Reason.INTERNAL
+
+
+def _detail(error: Exception) -> str:
+    """Words of ours, the kernel's, or none: an exception's own text may hold what a peer or an operator sent."""
+    if isinstance(error, PqvpnError):
+        return error.detail
+    kind = type(error).__name__
+    if isinstance(error, OSError) and error.errno:
+        kind = f"{kind}, {os.strerror(error.errno)},"
+    frames = describe.frames_of(error.__traceback__)
+    return f"{kind} at {os.path.basename(frames[-1].partition(' in ')[0])}" if frames else kind
