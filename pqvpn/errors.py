@@ -94,3 +94,32 @@ class ConfigErrors(ConfigError):  # noqa: N818 - it holds several
     def __init__(self, errors: "tuple[ConfigError, ...]") -> None:
         super().__init__(errors[0].reason, f"{len(errors)} error(s) in the configuration")
         self.errors = errors
+
+
+_BY_AREA: dict[str, tuple[type[PqvpnError], ...]] = {
+    "network": (NetworkError,),
+    "host": (NetworkError,),
+    "handshake": (NetworkError,),
+    "session": (NetworkError,),
+    "tun": (TunError,),
+    "crypto": (CryptoError,),
+    "config": (ConfigError,),
+    "identity": (ConfigError,),
+    "telemetry": (TelemetryError,),
+    "crash": (TelemetryError,),
+}
+_BY_REASON: dict[Reason, tuple[type[PqvpnError], ...]] = {
+    Reason.KERNEL_REFUSED: (NetworkError, TunError),
+    Reason.NO_PERMISSION: (NetworkError, TunError, PqvpnError),  # the last: of the command, not of the node
+    Reason.CONFIG_FILE: (ConfigError, TelemetryError),
+    Reason.CONFIG_DSN: (ConfigError, TelemetryError),
+    Reason.CONFIG_TELEMETRY_PLAIN: (ConfigError, TelemetryError),
+}
+
+
+def classes_of(reason: Reason) -> tuple[type[PqvpnError], ...]:
+    """With which classes a reason is raised; where it is never raised but only told, the class that it belongs to.
+
+    Reasons of the node as a whole and of the command line have no plane, and so no class but the general one.
+    """
+    return _BY_REASON.get(reason) or _BY_AREA.get(reason.code.partition(".")[0], (PqvpnError,))

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from pqvpn.cli import diag, options, output
-from pqvpn.errors import PqvpnError
+from pqvpn.errors import ConfigError, PqvpnError
 from pqvpn.reasons import Reason
 
 app = diag.app
@@ -43,7 +43,7 @@ def bundle(
     try:
         written = making.write(entries, place)
     except OSError as error:
-        raise PqvpnError(Reason.CONFIG_NOT_WRITTEN, error.strerror or str(error), place=str(place)) from None
+        raise ConfigError(Reason.CONFIG_NOT_WRITTEN, error.strerror or str(error), place=str(place)) from None
     if json:
         files = [{"name": each.name, "bytes": len(each.content), "about": each.about} for each in entries]
         output.print_json(report.headed("bundle", {"path": str(place), "bytes": written, "files": files}))

@@ -11,8 +11,10 @@ from dataclasses import fields
 from itertools import groupby
 from pathlib import Path
 
+from pqvpn.errors import classes_of
 from pqvpn.facts import FACTS, Fact
 from pqvpn.reasons import Reason
+from pqvpn.resilience.boundary import ACTIONS
 from pqvpn.resilience.degradation import NEVER, Mode
 from pqvpn.telemetry import names
 
@@ -22,11 +24,30 @@ _HEAD = """\
 Every failure has one code from this list: the same in the log, in `pqvpn status`, in messages and in exit codes.
 This page is generated from `pqvpn/reasons.py`; write it anew with `make docs`.
 
+- **Class**: of the error that carries the code (below), or that it belongs to where it is only told.
 - **Action**: what PQVPN does by itself: `retry`, `fallback` (go on with less), `shutdown`, `drop`.
 - **Who**: who must act for the failure to end: the `operator` of this node, the other `peer`'s operator, the `host` (machine or
   kernel), the `developers`, or `nobody` because it heals by itself.
 - **Exit code**: with which `pqvpn` ends when it cannot go on (sysexits.h). 77 and 78 say that a restart cannot help.
 """
+
+
+_CLASSES = """\
+## Classes
+
+What the boundary of a plane does about an error of each class while the node runs; the second action when the first cannot
+help any more. An error without one of these classes acts as its code says. An unexpected exception is told as
+`node.internal`, and what the kernel refuses as `host.kernel_refused`: the part is abandoned and tried again when it comes
+round; in the service of one peer, that peer's sessions end and are made anew.
+"""
+
+
+def _classes(reason: Reason) -> str:
+    return ", ".join(f"`{kind.__name__}`" for kind in classes_of(reason))
+
+
+def _summary(kind: type) -> str:
+    return (kind.__doc__ or "").splitlines()[0].rstrip(".")
 
 
 def _area(reason: Reason) -> str:
@@ -39,7 +60,7 @@ def _entry(reason: Reason) -> str:
         f"### `{reason.code}`\n\n"
         f"{_sentence(reason.text)}\n\n"
         f"Remedy: {reason.remedy}.\n\n"
-        f"Action: {reason.action.value}. Who: {reason.who.value}. Exit code: {reason.exit_code}.\n"
+        f"Class: {_classes(reason)}. Action: {reason.action.value}. Who: {reason.who.value}. Exit code: {reason.exit_code}.\n"
     )
 
 
@@ -50,8 +71,15 @@ def _sentence(text: str) -> str:
 def render(reasons: Iterable[Reason] = Reason) -> str:
     """The page's text: a table of all codes, then a section for each, by area and code."""
     ordered = sorted(reasons, key=lambda reason: reason.code)
-    rows = [f"| [`{r.code}`](#{r.code}) | {r.text} | {r.exit_code} |" for r in ordered]
-    parts = [_HEAD, "\n".join(("| code | meaning | exit code |", "| --- | --- | --- |", *rows)) + "\n"]
+    head = ("code", "meaning", "class", "action", "who", "exit code")
+    rows = [
+        (f"[`{r.code}`](#{r.code})", r.text, _classes(r), r.action.value, r.who.value, str(r.exit_code))
+        for r in ordered
+    ]
+    classes = [
+        (f"`{kind.__name__}`", _summary(kind), " then ".join(a.value for a in acts)) for kind, acts in ACTIONS.items()
+    ]
+    parts = [_HEAD, _CLASSES, _table(("class", "of", "action"), classes), "## All codes\n", _table(head, rows)]
     for area, members in groupby(ordered, key=_area):
         parts.append(f"## {area}\n")
         parts.extend(_entry(reason) for reason in members)

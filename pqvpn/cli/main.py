@@ -128,8 +128,9 @@ def _run(arguments: list[str], modes: output.Modes) -> int:
         output.print_error(error, modes)
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - the outermost boundary
-        told = PqvpnError(Reason.INTERNAL, f"{type(error).__name__}: {error}")
-        told.__cause__ = error
+        from pqvpn.telemetry.crashes.telling import unexpected  # on errors only: commands start fast
+
+        told = unexpected(error)
         output.print_error(told, modes)
         return told.exit_code
     return code

@@ -68,9 +68,7 @@ def _shown(text: str) -> str:
 def print_error(error: PqvpnError, modes: Modes) -> None:
     """Tell an error on stderr, all of its parts, and with `--debug` where it was raised."""
     if modes.debug:
-        import traceback
-
-        print(*map(_shown, traceback.format_exception(error)), sep="", end="", file=sys.stderr)
+        print(*map(_shown, _trace(error)), sep="", end="", file=sys.stderr)
     if modes.json:
         value = {"ok": False, "exit_code": error.exit_code, "errors": [as_dict(part) for part in parts(error)]}
         print(json.dumps(value, indent=2, ensure_ascii=False), file=sys.stderr)
@@ -81,6 +79,23 @@ def print_error(error: PqvpnError, modes: Modes) -> None:
         place = f"{bold}{told['place']}{plain}: " if told["place"] else ""
         print(f"{red}error{plain} [{told['code']}] {place}{told['detail'] or told['text']}", file=sys.stderr)
         print(f"  remedy: {told['remedy']}", file=sys.stderr)
+
+
+def _trace(error: BaseException) -> list[str]:
+    """Where an error and its causes were raised, causes first; of texts only ours: others may hold anything."""
+    import traceback
+
+    chain: list[BaseException] = []
+    at: BaseException | None = error
+    while at is not None and at not in chain:
+        chain.insert(0, at)
+        at = at.__cause__ or (None if at.__suppress_context__ else at.__context__)
+    lines: list[str] = []
+    for each in chain:
+        said = f": {each}" if isinstance(each, PqvpnError) else ""
+        lines += ["Traceback (most recent call last):\n", *traceback.format_tb(each.__traceback__)]
+        lines.append(f"{type(each).__qualname__}{said}\n")
+    return lines
 
 
 def columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

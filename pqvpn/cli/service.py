@@ -16,7 +16,7 @@ import typer
 
 from pqvpn.cli import client, options, output
 from pqvpn.config import paths
-from pqvpn.errors import PqvpnError
+from pqvpn.errors import ConfigError, PqvpnError
 from pqvpn.reasons import Reason
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def _open_log(path: Path) -> IO[bytes]:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         return open(os.open(path, flags, 0o600), "ab", buffering=0)
     except OSError as error:
-        raise PqvpnError(Reason.CONFIG_NOT_WRITTEN, error.strerror or str(error), place=str(path)) from None
+        raise ConfigError(Reason.CONFIG_NOT_WRITTEN, error.strerror or str(error), place=str(path)) from None
 
 
 def _wait_until_running(runtime: Path, child: "subprocess.Popen[bytes]", log: Path, begin: int) -> int:

@@ -20,7 +20,7 @@ from pqvpn.control.supervision import (
     ReloadRefused,
     SupervisorBreakers,
 )
-from pqvpn.errors import PqvpnError
+from pqvpn.errors import CryptoError, PqvpnError
 from pqvpn.facts import ConfigurationApplied, ConfigurationRefused, Problem
 from pqvpn.host.clock import now
 from pqvpn.identity import peer_id
@@ -107,9 +107,9 @@ class Operations:
         peer = self._named(request)
         armed = request.get("armed") is True
         if armed and not peer.allow_degraded:
-            raise PqvpnError(Reason.DEGRADE_REFUSED, f"peer {peer.name} has no allow_degraded")
+            raise CryptoError(Reason.DEGRADE_REFUSED, f"peer {peer.name} has no allow_degraded")
         if armed and peer.degraded_until is not None and peer.degraded_until <= now():
-            raise PqvpnError(Reason.DEGRADE_REFUSED, f"degraded_until of peer {peer.name} is over")
+            raise CryptoError(Reason.DEGRADE_REFUSED, f"degraded_until of peer {peer.name} is over")
         process = self._process
         process.do(lambda: process.core.arm_degraded(peer.peer_id, now(), armed))
         if armed:

@@ -31,6 +31,13 @@ def teller(
     return tell
 
 
+def unexpected(error: Exception) -> PqvpnError:
+    """An exception that nobody foresaw, as one that can be shown: by type and place."""
+    told = PqvpnError(Reason.INTERNAL, _detail(error))
+    told.__cause__ = error
+    return told
+
+
 def _reason(error: Exception) -> Reason:
     if isinstance(error, PqvpnError):
         return error.reason
