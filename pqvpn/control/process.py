@@ -271,19 +271,23 @@ class ControlProcess:
             self._for_slot(slot, lambda: self.core.lost(slot, now()))  # noqa: B023 - called at once
 
     async def _tick(self) -> None:
-        call = self.edge.call
+        loop = asyncio.get_running_loop()
         while self.edge.exit_code is None:
-            due = now() + TICK
+            due = loop.time() + TICK
             await asyncio.sleep(TICK)
-            self._ticks += 1
-            call("activity", self._observe)
-            call("icmp", self._read_icmp)
-            self._arm()
-            call("news", self.news.tick)
-            if self._ticks % _SAMPLE_EVERY == 0:
-                call("traffic", lambda: self.traffic.sample(now(), self.slots()))
-            call("watch", lambda: self.watch.tick(max(0.0, now() - due)))  # noqa: B023 - called at once
+            self._parts_of_tick(max(0.0, loop.time() - due))
         self.ended.set()
+
+    def _parts_of_tick(self, late: float) -> None:
+        call = self.edge.call
+        self._ticks += 1
+        call("activity", self._observe)
+        call("icmp", self._read_icmp)
+        call("timer", self._arm)
+        call("news", self.news.tick)
+        if self._ticks % _SAMPLE_EVERY == 0:
+            call("traffic", lambda: self.traffic.sample(now(), self.slots()))
+        call("watch", lambda: self.watch.tick(late))
 
     def _observe(self) -> None:
         for slot, entry in list(self.lanes.book.items()):
@@ -384,17 +388,15 @@ class ControlProcess:
         self.lanes.erase(slot)
 
     def _arm(self) -> None:
+        delay = TICK
         try:
             deadline = self.core.deadline()
+            delay = TICK if deadline is None else max(0.0, deadline - now())
         except Exception as error:  # noqa: BLE001 - without a timer nothing would ever be due again
             self.edge.record("core", error)
-            deadline = now() + TICK
         if self._timer:
             self._timer.cancel()
-            self._timer = None
-        if deadline is not None:
-            delay = max(0.0, deadline - now())
-            self._timer = asyncio.get_running_loop().call_later(delay, self._due)
+        self._timer = asyncio.get_running_loop().call_later(delay, self._due)
 
     def _due(self) -> None:
         self._timer = None
