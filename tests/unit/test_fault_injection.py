@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 from faulting import CANARY, Target, raising, targets
 from test_control_process import THEIRS, Rig, connect
+from test_diag_bundle import asked
 
+from pqvpn.cli import diag, main
 from pqvpn.control import process, supervision
 from pqvpn.dataplane import commands, events
 from pqvpn.errors import NetworkError, PqvpnError, TelemetryError
@@ -121,3 +123,34 @@ def test_control_goes_on_whatever_raises(
     assert (ended, wrong) == ([], [])
     assert met >= {"pqvpn.host": 3, "pqvpn.control": 15, "pqvpn.telemetry": 1}[package]
     assert CANARY not in "".join(capfd.readouterr())
+
+
+COMMANDS = (("diag",), ("diag", "trace", "4f2a"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_command_ends_with_the_code_of_whatever_raises(
+    kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(diag, "inquiry", lambda *_: asked())
+    family, met, wrong = FAMILIES["pqvpn.diag"], 0, []
+    for target in targets("pqvpn.diag"):
+        with raising(target, lambda: KINDS[kind](*family)) as calls:
+            for words in COMMANDS:
+                before = len(calls)
+                with pytest.raises(SystemExit) as ended:
+                    main.run(words)
+                out, err = capsys.readouterr()
+                assert CANARY not in out + err, target
+                assert "Traceback" not in err, target
+                reached = len(calls) > before
+                met += reached
+                told = Reason.INTERNAL if kind != "family" else family[1]
+                if reached and (ended.value.code, told.code in err) not in {(told.exit_code, True), *HANDLED}:
+                    wrong.append(f"{target} {words}: {ended.value.code} {err[:200]}")
+    assert wrong == []
+    assert met > 20
+
+
+HANDLED = {(0, False), (1, False)}
+"""The part that failed is left out, and the rest is shown."""
