@@ -22,6 +22,8 @@ from lab.waiting import wait_for
 OUTER: Final = ("10.0.0.1", "10.0.0.2")
 INNER: Final = ("10.7.0.1", "10.7.0.2")
 OTLP_INSIDE: Final = 4318
+_PATIENCE: Final = 90.0
+"""Seconds that a start or a session may take on a machine that has other things to do."""
 SHORT: Final[Mapping[str, Mapping[str, Any]]] = {
     "telemetry": {"flush_interval": "0.2s", "metrics_interval": "1s"},
     "health": {"interval": "0.5s"},
@@ -106,13 +108,13 @@ class Site:
         for node in (self.alpha, self.beta):
             node.start()
         for node in (self.alpha, self.beta):
-            node.wait_running()
+            node.wait_running(_PATIENCE)
         self.connect()
 
     def connect(self) -> dict[str, Any]:
         """Wait until both say that the other is up; alpha's status of beta."""
-        found = self.alpha.wait_for_peer("beta")
-        self.beta.wait_for_peer("alpha")
+        found = self.alpha.wait_for_peer("beta", timeout=_PATIENCE)
+        self.beta.wait_for_peer("alpha", timeout=_PATIENCE)
         return found
 
     def poke(self) -> None:
@@ -129,7 +131,7 @@ class Site:
             seen.update(self.alpha.peer("beta"))
             return seen["state"] == "up" and seen["session_id"] not in (None, before)
 
-        wait_for("another session", renewed)
+        wait_for("another session", renewed, _PATIENCE)
         return seen
 
     def kill(self, node: Node) -> None:

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.netns]
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, hook: Hook) -> Iterator[Site]:
     options = Options(
-        factor=20, scrape="1s", webhook=hook.url, secure=True, queue_size=60, node_expires="10s", retry_most="1s"
+        factor=20, scrape="1s", webhook=hook.url, secure=True, queue_size=300, node_expires="10s", retry_most="1s"
     )
     with Stack(tmp_path_factory.mktemp("secure"), options) as stack, Site(stack) as made:
         made.start()
