@@ -85,7 +85,7 @@ def stage(lab: Lab, watch: tuple[bytes, ...]) -> Iterator[Stage]:
         alpha.wait_for_peer("beta")
         beta.wait_for_peer("alpha")
         for node in made.nodes:
-            wait_for(f"a spare of {node.name}", lambda: node.pids("spare"), 30.0)  # noqa: B023 - called at once
+            wait_for(f"a spare of {node.name}", lambda: _spare_waits(node), 60.0)  # noqa: B023 - called at once
         yield made
 
 
@@ -102,7 +102,7 @@ def disturb(streams: Streams, node: Node, target: str, kind: str) -> Outcome:
     over = rest(max(0.0, at + window - time.monotonic()))
     streams.wait_flowing()  # a pause is told when it is over
     quiet, pause = streams.longest_within(began, ended), streams.longest(at, over)
-    wait_for(f"{node.name} to be whole", lambda: node.pids("spare") and node.pids(component), 40.0)
+    wait_for(f"{node.name} to be whole", lambda: _spare_waits(node) and node.pids(component), 60.0)
     return Outcome(node.name, fault.how, quiet, pause, replaced)
 
 
@@ -129,6 +129,17 @@ def _await(node: Node, component: str, pid: int, at: float, window: float, fault
 
     wait_for(f"{node.name}'s {component} to be replaced", another, 40.0)
     return time.monotonic() - at
+
+
+def _spare_waits(node: Node) -> bool:
+    """Whether the spare has imported everything: deaths that come faster than that are another matter."""
+    for pid in node.pids("spare"):
+        try:
+            with open(f"/proc/{pid}/comm", encoding="ascii") as comm:
+                return comm.read().strip() == "pqvpn-waiting"
+        except OSError:
+            return False
+    return False
 
 
 def _alive(pid: int) -> bool:
@@ -167,5 +178,5 @@ def kill_supervisor(streams: Streams, node: Node, kind: str) -> Outcome:
             node.wait_for_peer("beta" if node.name == "alpha" else "alpha", timeout=60.0)
             replaced = time.monotonic() - at
     over = streams.wait_flowing()
-    wait_for(f"a spare of {node.name}", lambda: node.pids("spare"), 40.0)
+    wait_for(f"a spare of {node.name}", lambda: _spare_waits(node), 60.0)
     return Outcome(node.name, fault.how, streams.longest_within(began, ended), streams.longest(at, over), replaced)
