@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import platform
 import subprocess
 import sys
 from typing import Any
@@ -218,6 +219,13 @@ def test_a_report_tells_its_surroundings_and_nothing_secret(crash: Crashed) -> N
     assert secret.encode() not in data
     assert b"192.0.2.77" not in data
     assert "server_name" not in found
+
+
+def test_the_hosts_name_is_told_when_allowed_and_nothing_else_in_its_place(crash: Crashed) -> None:
+    kept: list[bytes] = []
+    for host in (platform.node(), "10.0.0.7", "c2VjcmV0LW9mLWEtbm9kZQ"):
+        recorder_of(kept, host).record(envelope(crash), crash)
+    assert [json.loads(data.split(b"\n")[2]).get("server_name") for data in kept] == [platform.node(), None, None]
 
 
 def test_a_loop_of_crashes_is_a_few_reports(crash: Crashed) -> None:

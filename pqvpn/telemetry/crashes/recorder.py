@@ -4,6 +4,7 @@ Owns the last log lines and the health that a report shows. Never raises: a repo
 The SDK is loaded with the first crash. Knows nothing of delivery.
 """
 
+import platform
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -138,8 +139,10 @@ class CrashRecorder:
         scrubbed = self._redactor.fields(event)
         if scrubbed.get("fingerprint") is None or "exception" not in scrubbed:
             raise ValueError("redaction left nothing of the event")
-        if self._naming.host:
-            scrubbed["server_name"] = self._naming.host  # the operator allowed it by name
+        if self._naming.host and self._naming.host == platform.node():
+            scrubbed["server_name"] = self._naming.host  # the operator allowed it, and nothing else stands there
+        else:
+            scrubbed.pop("server_name", None)
         return scrubbed
 
     def _kept(self, envelope: bytes) -> None:
