@@ -10,6 +10,24 @@ from typing import Final
 _KILLS: Final = Path("/proc/vmstat")
 
 
+class Kills:
+    """Whether somebody was killed lately: since the look before the last one, since a kill is counted before its end is seen."""
+
+    def __init__(self) -> None:
+        self._before = self._last = out_of_memory()
+
+    def look(self) -> None:
+        """Call it every few seconds: an older kill explains nothing."""
+        self._before, self._last = self._last, out_of_memory()
+
+    def lately(self) -> bool:
+        """The answer; a kill explains one end."""
+        now = out_of_memory()
+        found = now > self._before
+        self._before = self._last = now
+        return found
+
+
 def out_of_memory() -> int:
     """Kills since the kernel started; 0 where it does not tell."""
     try:

@@ -8,7 +8,8 @@ import signal
 from typing import Final
 
 from pqvpn.facts import Crashed, Fact
-from pqvpn.host import kills, stacks
+from pqvpn.host import stacks
+from pqvpn.host.kills import Kills
 from pqvpn.reasons import Reason
 from pqvpn.resilience.supervisor import Ended
 from pqvpn.telemetry.crashes import describe
@@ -22,11 +23,10 @@ class Autopsy:
     """Makes one fact of each end that was none of the process's own choice."""
 
     def __init__(self) -> None:
-        self._kills = kills.out_of_memory()
+        self.kills = Kills()
 
     def __call__(self, ended: Ended) -> Fact | None:
         """The fact, or None when the process told by itself, or was meant to end."""
-        before, self._kills = self._kills, kills.out_of_memory()
         number = -ended.code
         words = stacks.read(ended.last_words) if ended.last_words >= 0 else ""
         frames = describe.native(words)
@@ -43,7 +43,7 @@ class Autopsy:
             return None
         elif number in _NATIVE:
             kind, error, reason = "signal", signal.Signals(number).name, Reason.CHILD_DIED
-        elif number == signal.SIGKILL and self._kills > before:
+        elif number == signal.SIGKILL and self.kills.lately():
             kind, error, reason = "out_of_memory", "SIGKILL", Reason.OUT_OF_MEMORY
         else:
             kind, error, reason = "killed", signal.Signals(number).name, Reason.CHILD_DIED

@@ -83,7 +83,8 @@ class Node:
         self._publish = self._observing.publish
         self._crash = crashes.Boundary(self._publish, lastwords.SUPERVISOR, now)
         self._edge = Boundary(teller(self._publish, lastwords.SUPERVISOR, self._crash.caught), now)
-        self._supervisor = Supervisor(self._selector, now, self._publish, self._tell_processes, Autopsy())
+        self._autopsy = Autopsy()
+        self._supervisor = Supervisor(self._selector, now, self._publish, self._tell_processes, self._autopsy)
         self._spare = Spare(self._selector, now, self._publish, self._tell_processes)
         self._lanes = translate.lanes(config)
         self._mtu = translate.mtu(config)
@@ -265,7 +266,7 @@ class Node:
             call("callback", key.data)
         call("children", self._supervisor.start_due)
         call("spare", self._spare.refill)
-        call("watch", lambda: self._watch.look_if_due(self._interface, now()))
+        call("watch", self._look_if_due)
         call("service", lambda: self._service.look(now(), lambda: self._supervisor.progressing(_AWAY)))
         if self._upgrade.wanted:
             call("upgrade", self._upgrade.begin)
@@ -273,6 +274,10 @@ class Node:
         if self._reload_wanted:
             self._reload_wanted = False
             call("reload", lambda: self._reload(_NOBODY))
+
+    def _look_if_due(self) -> None:
+        if self._watch.look_if_due(self._interface, now()):
+            self._autopsy.kills.look()
 
     def _watch_signals(self) -> None:
         reading, writing = socket.socketpair()

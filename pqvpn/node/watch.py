@@ -39,16 +39,20 @@ class InterfaceWatch:
         """The first look is one interval from now: a start has better things to do."""
         self.due = time + self._interval
 
-    def look_if_due(self, interface: "Interface | None", time: float) -> None:
-        """Look and publish what was seen. A kernel that refuses is asked again: silence is told by health."""
+    def look_if_due(self, interface: "Interface | None", time: float) -> bool:
+        """Look and publish what was seen. A kernel that refuses is asked again: silence is told by health.
+
+        Answers whether it was time.
+        """
         if self.due is None or time < self.due or interface is None:
-            return
+            return False
         wait = _LONGEST  # unless the look comes to its end
         try:
             wait = self._look(interface, time)
         finally:
             took = now() - time
             self.due = time + max(self._interval, took / _SHARE, wait)
+        return True
 
     def _look(self, interface: "Interface", time: float) -> float:
         """Look once, by leave of the breaker; seconds to wait at least before the next look."""

@@ -7,6 +7,7 @@ them is bounded. Once the supervisor has ended by an exception of its own it rep
 
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,6 +20,7 @@ from pqvpn.config.paths import CRASHES_FOLDER
 from pqvpn.crypto.secret import Secret
 from pqvpn.errors import TelemetryError
 from pqvpn.facts import Crashed, Fact
+from pqvpn.host.clock import now
 from pqvpn.observer.pacing import BreakerPacing
 from pqvpn.observer.start import ObserverStart
 from pqvpn.reasons import Reason
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
 
 MOST_WAITING: Final = 256
 SUPERVISOR: Final = "supervisor"
+_LAST_SEND: Final = 0.05
+ALONE: Final = 1.5
+"""Seconds for what was not sent when the observer ends: with the node, and when it is the last one left."""
 _LAST_TRY: Final = 0.05
 _MEMORY: Final = 1 << 20
 
@@ -54,6 +59,7 @@ class Crashes:
         self._folder = Path(start.state_folder)
         self._pacing = pacing
         self._wake = wake
+        self.patience = _LAST_SEND
         self._waiting: deque[Noted] = deque(maxlen=MOST_WAITING)
         self._lock = threading.Lock()
         self._keeper: Keeper | None = None
@@ -115,11 +121,6 @@ class Crashes:
         if self._drainer:
             self._drainer.good_news()
 
-    def close(self) -> None:
-        """Send no more."""
-        if self._drainer:
-            self._drainer.stop(_LAST_TRY)
-
     # -- in the worker -----------------------------------------------------------------------------------------------
 
     def open(self) -> None:
@@ -159,10 +160,16 @@ class Crashes:
         self._keeper.tidy()
 
     def finish(self) -> None:
-        """Keep what is left and close."""
+        """Keep what is left, send it if that is quick, and close."""
         self.store()
-        if self._keeper:
-            self._keeper.close()
+        if self._keeper is None:
+            return
+        if self._drainer:
+            deadline = now() + self.patience
+            while self._keeper.backlog().records and self._drainer.state.reachable is not False and now() < deadline:
+                time.sleep(0.005)  # the drainer tells nobody when it is done
+            self._drainer.stop(_LAST_TRY)
+        self._keeper.close()
 
     def _keep(self, data: bytes) -> None:
         if self._keeper:

@@ -75,7 +75,6 @@ class Keeping:
         if self._journal:
             self._journal.close(now)
         self.records.close()
-        self.crashes.close()
 
     def kept(self) -> Verdict:
         """Whether records and log lines are kept."""

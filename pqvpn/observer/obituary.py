@@ -8,8 +8,9 @@ import time
 from typing import Final
 
 from pqvpn.facts import Crashed
-from pqvpn.host import kills, stacks
+from pqvpn.host import stacks
 from pqvpn.host.clock import now
+from pqvpn.host.kills import Kills
 from pqvpn.observer.start import ObserverStart
 from pqvpn.reasons import Reason
 from pqvpn.telemetry.crashes import describe
@@ -28,13 +29,13 @@ def is_gone(supervisor: int) -> bool:
     return True
 
 
-def of_supervisor(start: ObserverStart, kills_before: int) -> Crashed:
-    """The crash of a supervisor that ended without waiting for us. `kills_before`: the kernel's count when we began."""
+def of_supervisor(start: ObserverStart, kills: Kills) -> Crashed:
+    """The crash of a supervisor that ended without waiting for us. `kills`: what the kernel killed lately."""
     words = stacks.read(start.supervisor_words) if start.supervisor_words >= 0 else ""
     frames = describe.native(words)
     error = describe.error_in(words)
     kind, reason = ("signal" if error else "killed"), Reason.KILLED
-    if not error and kills.out_of_memory() > kills_before:
+    if not error and kills.lately():
         kind, reason = "out_of_memory", Reason.OUT_OF_MEMORY
     place = frames[-1].partition(" in ")[0] if frames else ""
     return Crashed(

@@ -17,9 +17,9 @@ from typing import Any, Final
 
 from pqvpn.dataplane.counters import Counters
 from pqvpn.facts import Fact, HealthChanged, LevelChanged, Problem, RetryEnded, RetryWaiting
-from pqvpn.host import kills
 from pqvpn.host.clock import now
-from pqvpn.observer import http, machine, obituary
+from pqvpn.host.kills import Kills
+from pqvpn.observer import crashes, http, machine, obituary
 from pqvpn.observer import start as starting
 from pqvpn.observer.checks import Checks
 from pqvpn.observer.intake import BATCH, Intake
@@ -67,7 +67,7 @@ class ObserverProcess:
         self._folder = Path(start.state_folder)
         self._keeping = Keeping(start, redactor, self._counters, self._soon, self.publish, self._store_crashes)
         self._crash = Boundary(self.publish, "observer", now)
-        self._kills = kills.out_of_memory()
+        self._kills = Kills()
         self._faults: dict[str, tuple[int, float]] = {}
         self._last_refusal = ""
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -183,6 +183,7 @@ class ObserverProcess:
     def _look(self) -> None:
         """In the worker: what the machine says; the loop draws the conclusions."""
         use = machine.look(self._folder, self._pids())
+        self._kills.look()
         self._soon(lambda: self._checks.machine(use, now()))
 
     def _write_last(self) -> None:
@@ -282,6 +283,7 @@ class ObserverProcess:
         if not self._knowledge.stopped and obituary.is_gone(self._start.supervisor_pid):
             deadline += _ALONE  # nobody waits for us, and nobody else can tell
             signal.setitimer(signal.ITIMER_REAL, _LAST_WORD + _ALONE)
+            self._keeping.crashes.patience = crashes.ALONE
             self.publish(obituary.of_supervisor(self._start, self._kills))
         self._keeping.close(now())
         self._write_last()

@@ -41,6 +41,7 @@ SETTINGS = {
         "keepalive": "1s",
         "dead": "2s",
     },
+    "crash_reports": {"dsn_file": "crashes.dsn"},
     "health": {"listen": f"127.0.0.1:{HEALTH_PORT}", "token_file": "health.token", "interval": "0.2s"},
     "telemetry": {
         "endpoint": f"http://127.0.0.1:{OTLP_PORT}",
@@ -61,6 +62,7 @@ class Scene:
         self._lab = lab
         self.network_key, self.psk = (secrets.token_bytes(32) for _ in range(2))
         self.header_token, self.health_token = f"q7Zk-{secrets.token_hex(3)}", secrets.token_urlsafe(24)
+        self.dsn_key = secrets.token_hex(16)
         self.canaries = self._common()
         self.alpha = self._node(ends[0], "alpha", 0)
         self.beta = self._node(ends[1], "beta", 1)
@@ -74,6 +76,7 @@ class Scene:
 
     def _common(self) -> list[Canary]:
         found = [Canary("network key", self.network_key), Canary("psk", self.psk)]
+        found += [Canary.of_text("DSN", self.dsn_key)]
         found += [Canary.of_text("header token", self.header_token), Canary.of_text("health token", self.health_token)]
         found += [Canary.of_text("host name", HOST)]
         for kind, addresses in (("outer", (*OUTER, *OUTER6)), ("inner", (*INNER, *INNER6))):
@@ -85,6 +88,7 @@ class Scene:
         write_key(node.folder / "the.psk", self.psk)
         write_key(node.folder / "network.key", self.network_key)
         write(node.folder / "health.token", self.health_token)
+        write(node.folder / "crashes.dsn", f"http://{self.dsn_key}@127.0.0.1:9/42")
         write(node.folder / "headers", f"authorization: Bearer {self.header_token}\nx-lab: {self.header_token}\n")
         node.set({"node": {"network_key_file": "network.key"}})
         raw = base64.b64decode("".join((node.folder / "identity.key").read_text().splitlines()[1:-1]))

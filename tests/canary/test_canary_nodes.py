@@ -133,7 +133,8 @@ def test_a_process_dies(scene: Scene, component: str, number: int) -> None:
     scene.connected()
     scene.told(scene.alpha, "process.ended")
     settle()
-    scene.check()
+    found = scene.check()
+    assert any(b'"pqvpn.kind"' in content for name, content in found.items() if "/crashes/" in name)
 
 
 def test_what_the_collector_got(scene: Scene) -> None:
@@ -145,7 +146,16 @@ def test_what_the_collector_got(scene: Scene) -> None:
 
 
 def test_what_diag_says_and_bundles(scene: Scene) -> None:
-    for arguments in (["diag"], ["diag", "--json"], ["diag", "logs"], ["diag", "peer", "beta"], ["diag", "metrics"]):
+    for arguments in (
+        ["diag"],
+        ["diag", "--json"],
+        ["diag", "logs"],
+        ["diag", "peer", "beta"],
+        ["diag", "metrics"],
+        ["diag", "crashes"],
+        ["diag", "crash", "last"],
+        ["diag", "crash", "last", "--preview"],
+    ):
         scene.run(scene.alpha, *arguments)
     scene.check(scene.bundle(scene.alpha, "live"))
 

@@ -154,6 +154,21 @@ def test_an_envelope_holds_the_event_and_nothing_of_the_sdks_own(crash: Crashed)
         assert place.encode() not in data
 
 
+def test_the_sdk_starts_no_process_and_asks_no_environment(crash: Crashed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would ask git for a release."""
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise AssertionError("a process was started")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    for name in ("SENTRY_RELEASE", "SENTRY_ENVIRONMENT", "SENTRY_DSN", "SENTRY_SPOTLIGHT"):
+        monkeypatch.setenv(name, CANARY)
+    stored: list[bytes] = []
+    client = CrashClient(lambda whole: whole, stored.append)
+    assert client.report(event.event_of(crash, envelope(crash), event.Surroundings()))
+    assert CANARY.encode() not in stored[0]
+
+
 def test_what_cannot_be_scrubbed_is_not_stored(crash: Crashed) -> None:
     def refuse(_: Any) -> Any:
         raise ValueError("no")

@@ -12,6 +12,8 @@ from sentry_sdk import Client
 from sentry_sdk.envelope import Envelope
 from sentry_sdk.transport import Transport
 
+from pqvpn import __version__
+
 _OWN = frozenset(
     (
         "event_id", "timestamp", "platform", "level", "logger", "release", "environment", "transaction", "fingerprint",
@@ -41,6 +43,7 @@ class CrashClient:
             debug=False,
             keep_alive=False,
             environment="production",  # the event's own counts
+            release=f"pqvpn@{__version__}",  # None would ask git, in a process of its own
             transport=_ToSpool(append),
             before_send=self._before_send,
             default_integrations=False,
