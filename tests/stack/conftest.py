@@ -17,7 +17,7 @@ from lab.stackservers import Options, Stack
 
 FACTOR = 20
 """By how much the durations of the rules are divided."""
-LIMITS = {"flaps": 2.0, "handshake_age_seconds": 8.0, "handshake_failures": 1.0, "drops_per_second": 5.0}
+LIMITS = {"flaps": 1.5, "handshake_age_seconds": 8.0, "handshake_failures": 1.0, "drops_per_second": 5.0}
 
 
 @dataclass(frozen=True)

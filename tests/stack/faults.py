@@ -29,14 +29,11 @@ def peer_gone(site: Site) -> Iterator[None]:
         site.beta.namespace.up(site.link.far)
 
 
-@contextlib.contextmanager
-def flapping(site: Site, times: int = 3) -> Iterator[None]:
-    """Beta is restarted again and again."""
-    for _ in range(times):
-        site.beta.down()
-        site.beta.up()
-        site.connect()
-    yield
+def restarted(site: Site) -> None:
+    """Beta is restarted."""
+    site.beta.down()
+    site.beta.up(90)
+    site.connect()
 
 
 @contextlib.contextmanager
@@ -86,6 +83,8 @@ def address_gone(node: Node) -> Iterator[None]:
         yield
     finally:
         node.namespace.add_address(interface, address)
+        node.down()  # as the remedy says: its routes are gone, too
+        node.up(90)
 
 
 @contextlib.contextmanager

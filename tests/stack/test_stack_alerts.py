@@ -117,7 +117,11 @@ def test_keys_that_differ(scene: Scene) -> None:
 
 def test_a_peer_that_restarts(scene: Scene) -> None:
     wanted = {"PeerFlapping": {"pqvpn_peer": "beta"}}
-    with alerted(scene, wanted), faults.flapping(scene.site):
+    with alerted(scene, wanted):
+        for _ in range(8):
+            faults.restarted(scene.site)
+            if not missing(scene, wanted):
+                break
         fire(scene, wanted)
 
 
@@ -167,6 +171,8 @@ def test_degraded_security(scene: Scene) -> None:
 def test_the_dead_mans_switch(scene: Scene) -> None:
     """Killed with its supervisor a node is missed; stopped on purpose it is not."""
     wanted = {"NodeSilent": {"reason": "node.killed", "severity": "critical"}}
+    changing = 'count(changes(pqvpn_node_uptime_seconds{job="pqvpn"}[6s]) > 0)'
+    wait_for("both nodes' metrics", lambda: scene.stack.value(changing) >= 2, 60.0)
     with alerted(scene, wanted):
         scene.site.kill(scene.site.alpha)
         fire(scene, wanted)
