@@ -216,12 +216,14 @@ def test_the_supervisor_itself_is_reported_by_the_observer(running: Scene, numbe
 
 
 def test_the_supervisors_own_exception(running: Scene) -> None:
+    """It abandons what failed, and goes on."""
     running.inject("supervisor")
     event = running.issue(kind="exception", component="supervisor", reason="node.internal")
-    assert event["exception"]["values"][0]["type"] == "ZeroDivisionError"
+    (value,) = event["exception"]["values"]
+    assert (value["type"], value["mechanism"]["handled"]) == ("ZeroDivisionError", True)
     assert running.canary not in json.dumps(event)
     assert running.node.process is not None
-    assert running.node.process.wait(10.0) == os.EX_SOFTWARE
+    assert running.node.process.poll() is None
 
 
 def test_a_start_that_fails_is_reported_at_once(running: Scene) -> None:
@@ -247,7 +249,7 @@ def test_everything_is_listed_offline_and_was_sent(running: Scene) -> None:
     wait_for("all to be sent", lambda: all(each["sent"] for each in running.listed()), PATIENCE, 0.5)
     running.node.down()
     listed = running.listed()
-    assert {each["kind"] for each in listed} >= {"signal", "killed", "hang", "exception", "startup"}
+    assert {each["kind"] for each in listed} >= {"signal", "exception", "startup"}
     assert [each["time"] for each in listed] == sorted((each["time"] for each in listed), reverse=True)
     shown = running.node.cli("diag", "crashes").stdout
     assert shown.count("; sent") == len(listed)
