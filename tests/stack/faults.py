@@ -30,8 +30,9 @@ def peer_gone(site: Site) -> Iterator[None]:
 
 
 def restarted(site: Site) -> None:
-    """Beta is restarted."""
+    """Beta is away for a moment: changes of a peer's state are looked for once a second."""
     site.beta.down()
+    time.sleep(1.5)
     site.beta.up(90)
     site.connect()
 
