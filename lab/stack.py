@@ -131,8 +131,9 @@ def where_to_look(story: Story, stack: Stack, crashes: Any) -> None:
     lines = [
         f"traces      {stack.url('jaeger_http', '/search?service=pqvpn')}",
         f"            {stack.url('jaeger_http', '/api/v3/services')}",
-        f"alerts      {stack.url('alertmanager')}",
-        f"metrics     {stack.url('prometheus', '/alerts')}",
+        f"alerts      {stack.url('prometheus', '/alerts')}",
+        f"            {stack.url('alertmanager', '/api/v2/alerts')} (Debian's Alertmanager has no page of its own)",
+        f"metrics     {stack.url('prometheus', '/graph')}",
         f"collector   {stack.url('health', '/status?verbose')}",
         f"crashes     {crashes.url}" if crashes else "",
         f'your node   [telemetry] endpoint = "{stack.url("otlp_http")}"',
