@@ -133,6 +133,7 @@ class Knowledge:
     observed: bool = False
     written: float = 0.0
     stopped: str = ""
+    begun: float = 0.0  # when the node began to start, where no record of that start exists yet
     events: tuple[Event, ...] = ()
     rising: Mapping[str, float] = field(default_factory=dict)
     clock_synchronised: bool | None = None

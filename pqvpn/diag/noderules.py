@@ -41,6 +41,8 @@ def _stop_cause(known: Knowledge) -> str:
     last = known.last("node.started", "node.stopped")
     if last is None or last.name == "node.started":
         return known.stopped
+    if known.begun > last.time:  # it was started again, and ended before its first record
+        return ""
     return last.text("cause") or "a signal"
 
 

@@ -7,6 +7,7 @@ sockets. Reads no fact. Nothing here keeps a node from starting: what cannot be 
 import contextlib
 import os
 import socket
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,7 +22,7 @@ from pqvpn.observer import start as starting
 from pqvpn.reasons import Reason
 from pqvpn.resilience.registry import Settings
 from pqvpn.resilience.supervisor import Process
-from pqvpn.telemetry import envelope, jsonlog, redaction
+from pqvpn.telemetry import envelope, jsonlog, last, redaction
 from pqvpn.telemetry.publish import Publisher
 
 NAME = "observer"
@@ -56,6 +57,9 @@ class Observing:
         self._started_at = started_at
         self.policy = policy_of(config)
         self.enabled = config.telemetry.enabled
+        if self.enabled:
+            with contextlib.suppress(OSError):  # the observer tells of a disk that refuses
+                last.begin(config.state_folder, time.time())
         self.quiet = self.enabled and config.log.file and _detached(config.runtime_folder)
         jsonlog.set_up(
             "supervisor",

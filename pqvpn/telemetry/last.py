@@ -29,6 +29,16 @@ def write(folder: Path, state: dict[str, Any]) -> None:
         raise
 
 
+def begin(folder: Path, time: float) -> None:
+    """A node starts at `time` (wall clock, seconds): what is there is its former run's, and no goodbye of this one's.
+
+    So a node that is killed before its first record is told from one that was stopped. Raises OSError.
+    """
+    state = read(folder) or {}
+    state.pop("stopped", None)
+    write(folder, {**state, "begun": time})
+
+
 def read(folder: Path) -> dict[str, Any] | None:
     """What was written last; None when there is nothing, or nothing that this version understands."""
     try:
