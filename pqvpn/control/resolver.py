@@ -136,27 +136,26 @@ class Resolver:
                 failing = failures if asked else failing
                 seconds = self._next(name, answers, waits)
             if await self._wait(peer, seconds) and waits.tries:
-                self._ended(name, answers, waits, "good_news")
+                self._ended(name, waits, "good_news")
 
     def _next(self, name: str, answers: list[_Answer], waits: Backoff) -> float:
         """Seconds until the names are looked up again, told where something failed."""
         failed = [a for a in answers if a.failure or a.wait]
         if not failed:
             if waits.tries:
-                self._ended(name, answers, waits, "recovered")
+                self._ended(name, waits, "recovered")
             return REFRESH
         if all(a.absent for a in failed):  # no longer with each answer: anybody on the way could make it so
             number, seconds = 1, Backoff(_ABSENT_RETRY, _ABSENT_RETRY, shortest=_SHORTEST_RETRY).next()
         else:
             seconds = max(waits.next(), *(a.wait for a in failed))
             number = waits.tries
-        host = failed[0].host
-        self._publish(RetryWaiting(Kind.DNS, host, number, round(seconds, 3), Reason.DNS_FAILED, name))
+        # by the peer's name: a host's name is an address, and what is recorded of it goes by the policy of addresses
+        self._publish(RetryWaiting(Kind.DNS, name, number, round(seconds, 3), Reason.DNS_FAILED, name))
         return seconds
 
-    def _ended(self, name: str, answers: list[_Answer], waits: Backoff, outcome: str) -> None:
-        host = next(a.host for a in answers if a.host)
-        self._publish(RetryEnded(Kind.DNS, host, waits.reset(), outcome, None, name))
+    def _ended(self, name: str, waits: Backoff, outcome: str) -> None:
+        self._publish(RetryEnded(Kind.DNS, name, waits.reset(), outcome, None, name))
 
     async def _ask(self, endpoint: str) -> _Answer:
         """Look one endpoint up, by leave of its host's breaker."""

@@ -191,6 +191,8 @@ class Registry:
         peer, attempt = self._about
         if not peer and kind in (Kind.PEER, Kind.PATH):
             peer = key.partition("/")[0]
+        if kind is Kind.DNS:  # the key is a host's name, which is recorded by the policy of addresses only
+            key = peer
         fact = BreakerChanged(
             kind.value, key, change.after.value, change.before.value, change.cause.value, change.reason, peer, attempt
         )
