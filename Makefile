@@ -22,7 +22,12 @@ demo-resilience: $(STAMP) ## Watch a tunnel carry on while its processes are kil
 test: $(STAMP) ## Run the default test suite; TESTS="..." goes to pytest
 	@scripts/packages.sh ip ping nft tcpdump iperf3
 	@scripts/bugsink.sh
+ifeq ($(strip $(TESTS)),)
+	$(BIN)/python -m pytest -m "not slow and not netns and not stack" -n auto --dist loadfile
+	$(BIN)/python -m pytest -m "not slow and netns and not stack"
+else
 	$(BIN)/python -m pytest -m "not slow" $(TESTS)
+endif
 
 test-fast: $(STAMP) ## Run the tests that need neither namespaces nor patience
 	$(BIN)/python -m pytest -m "not slow and not netns and not stack" -n auto $(TESTS)

@@ -29,8 +29,9 @@ def udp_payloads(frames: list[bytes], source: str) -> list[bytes]:
 
 
 def memory(node: Node) -> int:
-    """Resident bytes of all processes of a node."""
-    pages = [int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in node.pids()]
+    """Resident bytes of all processes of a node but the spare, which comes and goes."""
+    pids = [each["pid"] for each in node.status()["processes"] if each["component"] != "spare"]
+    pages = [int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids]
     return sum(pages) * 4096
 
 

@@ -94,6 +94,10 @@ def test_processes_keep_only_what_they_need(running: tuple[Node, Node]) -> None:
     alpha, _ = running
     wait_for("the observer to answer", lambda: alpha.cli("health", check=False).returncode != os.EX_UNAVAILABLE)
     wait_for("the spare", lambda: "spare" in {p["component"] for p in alpha.status()["processes"]})
+    # a process that was just started imports first and confines itself then, before it reads a byte from anywhere
+    wait_for(
+        "the spare to confine itself", lambda: f"CapEff:\t{0:016x}" in _look(alpha).get("spare", {}).get("status", "")
+    )
     seen = _look(alpha)
     assert set(seen) == {"supervisor", "control", "lane-0", "observer", "spare"}
     for component, shown in seen.items():
