@@ -73,7 +73,7 @@ class Operations:
         shown = process.node_status(views, time)
         drops = shown.pop("drops")
         shown |= {"peers": process.peer_statuses(views, time), "drops": drops}
-        return self._mask.fields(shown) if self._mask else shown
+        return _masked(shown, self._mask) if self._mask else shown
 
     async def reload(self, _: dict[str, Any]) -> dict[str, Any]:
         """Have the configuration file read again and applied; nothing changes when it has errors."""
@@ -198,3 +198,10 @@ class Operations:
                     ]
                 )
             )
+
+
+def _masked(shown: dict[str, Any], mask: Redactor) -> dict[str, Any]:
+    """The answer without addresses; the names of breakers of look-ups hold those of hosts."""
+    dns = f"{Kind.DNS}/"
+    rows = [row | {"name": f"{dns}<host>"} if row["name"].startswith(dns) else row for row in shown.get("breakers", ())]
+    return mask.fields(shown | {"breakers": rows})
