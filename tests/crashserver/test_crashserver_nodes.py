@@ -132,8 +132,15 @@ def running(scene: Scene) -> Scene:
     if scene.node.process is None or scene.node.process.poll() is not None:
         scene.up()
     scene.observed()
+    wait_for("its health to be known", lambda: _control_is_well(scene), timeout=20.0)
     scene.server.new_issues()
     return scene
+
+
+def _control_is_well(scene: Scene) -> bool:
+    told = scene.node.cli("health", "--json", check=False).stdout
+    items = json.loads(told)["items"] if told else ()
+    return any(i["item"] == "node.control" and i["state"] == "ok" and i["since_seconds"] > 1.0 for i in items)
 
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
