@@ -4,10 +4,8 @@ Owns the request on the health socket and how its answer is shown. The answer is
 this says why: no node, telemetry off, or an observer that does not answer.
 """
 
-import http.client
 import json as jsonlib
 import os
-import socket
 import sys
 import time
 import tomllib
@@ -62,26 +60,15 @@ def health(
         time.sleep(_INTERVAL)
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
-
-    def __init__(self, place: Path) -> None:
-        super().__init__("localhost", timeout=_SECONDS)
-        self._place = place
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(_SECONDS)
-        self.sock.connect(str(self._place))
-
-
 def ask(config: Path, path: str, method: str = "GET") -> tuple[int, dict[str, Any]]:
     """Status and answer of the node's health endpoint.
 
     Raises PqvpnError: node.not_running, cli.telemetry_off, cli.observer_unreachable, host.no_permission.
     """
+    from pqvpn.cli.unixhttp import HTTPException, UnixConnection  # a node, which imports this module too, needs no HTTP
+
     runtime = paths.runtime_folder_of(config)
-    connection = _UnixConnection(paths.health_socket(runtime))
+    connection = UnixConnection(paths.health_socket(runtime), _SECONDS)
     try:
         connection.request(method, path)
         response = connection.getresponse()
@@ -93,7 +80,7 @@ def ask(config: Path, path: str, method: str = "GET") -> tuple[int, dict[str, An
             place=str(paths.health_socket(runtime)),
             remedy="run as root or as the user that runs the node",
         ) from None
-    except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
+    except (OSError, HTTPException, ValueError, RecursionError) as error:
         raise _unanswered(config, runtime, str(error)) from None
     finally:
         connection.close()

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
+from msgspec import structs
+
 from pqvpn import __version__
 from pqvpn.control import given, operations, status, supervision
 from pqvpn.control.gates import Gates
@@ -23,7 +25,7 @@ from pqvpn.control.traffic import Traffic
 from pqvpn.control.watch import Watch
 from pqvpn.control.whose import NOBODY, Context, Whose, working_for
 from pqvpn.crypto import selftest
-from pqvpn.dataplane import events
+from pqvpn.dataplane import events, faults
 from pqvpn.dataplane.counters import Counters
 from pqvpn.drops import DropReason
 from pqvpn.facts import FactHook, InnerRefused, NetworkChanged, Problem
@@ -221,11 +223,11 @@ class ControlProcess:
                 self._report_came.set()
             case events.Holding(_, sessions):
                 self._adopt(lane, sessions)
-            case events.LaneFault(_, where, count, crash):
+            case events.LaneFault(_, where, count, _):
                 self.gates.lane_fault(where)
                 self.publish(Problem(Reason.INTERNAL, f"lane-{lane}", f"{where} ({count} times)"))
-                if crash is not None:
-                    self.boundary.tell(replace(crash, process=f"lane-{lane}"))
+                if (crash := faults.crash_of(structs.replace(event, lane=lane))) is not None:
+                    self.boundary.tell(crash)
             case events.InnerRefused(slot, drop, count):
                 session_id, name, _ = whose.slot(slot)
                 if name and drop in _DROPS:

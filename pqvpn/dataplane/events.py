@@ -6,9 +6,10 @@ when control does not read, events are dropped and counted, so control must trea
 (`Activity` in shared memory, `commands.Report`) and not as a log.
 """
 
+from typing import Any
+
 import msgspec
 
-from pqvpn.facts import Crashed
 from pqvpn.wire.address import Address
 
 
@@ -117,14 +118,14 @@ class Holding(_Event, frozen=True):
 class LaneFault(_Event, frozen=True):
     """An internal error was caught at the lane's boundary; its burst was abandoned. At most one event a second.
 
-    `where` is exception type, file and line, never packet contents; `count` counts from the lane's start. `crash` is
-    what a crash report is made of, with few frames.
+    `where` is exception type, file and line, never packet contents; `count` counts from the lane's start. `crash` holds
+    the fields of a `Crashed` fact, with few frames; plain, since a lane has no other use for facts.
     """
 
     lane: int
     where: str
     count: int
-    crash: Crashed | None = None
+    crash: dict[str, Any] | None = None
 
 
 class InnerRefused(_Event, frozen=True):

@@ -14,7 +14,15 @@ if "pyroute2" not in sys.modules and (_spec := importlib.util.find_spec("pyroute
     _bare.__spec__ = _spec
     sys.modules["pyroute2"] = _bare
 
-from pyroute2.iproute.linux import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
+# its probes of TLS servers import `ssl`, and OpenSSL with it; nobody here asks for one
+_stands_in = "ssl" not in sys.modules
+if _stands_in:
+    sys.modules["ssl"] = ModuleType("ssl")
+try:
+    from pyroute2.iproute.linux import IPRoute
+    from pyroute2.netlink.exceptions import NetlinkError
+finally:
+    if _stands_in:
+        del sys.modules["ssl"]
 
 __all__ = ["IPRoute", "NetlinkError"]
