@@ -8,6 +8,8 @@ import importlib.util
 import sys
 from types import ModuleType
 
+from pqvpn.host import lean as lean  # pyroute2 imports asyncio, which must not meet what stands in for `ssl` below
+
 if "pyroute2" not in sys.modules and (_spec := importlib.util.find_spec("pyroute2")) is not None:
     _bare = ModuleType("pyroute2")
     _bare.__path__ = list(_spec.submodule_search_locations or ())
