@@ -26,7 +26,7 @@ def test_modules_that_stay_out(imports: str, absent: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("first", ["", "import asyncio;", "import ssl;"])
 def test_netlink_loads_whatever_was_loaded_before(first: str) -> None:
     code = (
-        f"{first} import pqvpn.host.netlink, asyncio, ssl; ssl.create_default_context(); asyncio.run(asyncio.sleep(0))"
+        f"{first}import pqvpn.host.netlink, asyncio, ssl; ssl.create_default_context(); asyncio.run(asyncio.sleep(0))"
     )
     subprocess.run([sys.executable, "-I", "-c", code], check=True)
 
