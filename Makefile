@@ -24,7 +24,7 @@ test: $(STAMP) ## Run the default test suite; TESTS="..." goes to pytest
 	@scripts/bugsink.sh
 ifeq ($(strip $(TESTS)),)
 	$(BIN)/python -m pytest -m "not slow and not netns and not stack" -n auto --dist loadfile
-	$(BIN)/python -m pytest -m "not slow and netns and not stack"
+	$(BIN)/python -m pytest -m "not slow and netns and not stack" -n 2 --dist loadfile
 else
 	$(BIN)/python -m pytest -m "not slow" $(TESTS)
 endif
