@@ -1,16 +1,19 @@
 """`python -m bench.telemetry`: what telemetry costs the data path, fully on against fully off.
 
-Two pairs of nodes run between the same two namespaces. One has every signal on, a log file, and sends to a collector of
-its own in each namespace; the other has `[telemetry] enabled = false`. They take turns of a few seconds; the pair that is
-not measured stands still (SIGSTOP), lest it takes the time of the other. The order is reversed from round to round, and
-only ratios within a round are compared: the machine's speed may swing by a factor of two within minutes.
+Two processes of the same code differ by some percent in speed for as long as they live (it depends on where their memory
+lies), so do two connections, and the machine's own speed may swing by a factor of two within minutes. Therefore one
+connection through the same processes is compared with itself, in slots of a second or two, by ratios within a round: two
+nodes with every signal on, a log file, and a collector of its own in each namespace run as they are, and with their
+observers standing still (SIGSTOP). All that telemetry does happens in the observers, but for one thing: control and the
+supervisor write facts. What these two use a second is compared with that of a second pair, under the same load and with
+`[telemetry] enabled = false`, and is added as a whole to the ratio of CPU.
 
-Metrics are collected every 2 s instead of 15, so that each turn holds a collection: what is measured is more than what
-the default costs. After every tenth round it ends if the interval of each median lies on one side of its bar, and after
-`--most` in any case; that it looks more than once makes the intervals a little less sure than they say.
-With `--null` both pairs have telemetry off: what is told then is the error of the method on this machine, and a ratio far
-from 1 says that the machine is too busy for this measurement. The observers' own processor time is told besides, which
-needs no comparison.
+Metrics are collected every 2 s instead of 15, and an observer that stood still has the facts of that time to work on: what
+is measured is more than what the default costs. After every twentieth round it ends if the interval of each median lies on
+one side of its bar, and after `--most` in any case; that it looks more than once makes the intervals a little less sure
+than they say.
+With `--null` the observers run in both slots: what is told then is the error of the method on this machine, and a ratio far
+from 1 says that the machine is too busy for this measurement.
 Exit code: 0 when both bars are met, 1 when one is missed, 69 when nothing can be measured here.
 """
 
@@ -32,16 +35,18 @@ from bench import measures
 from bench.contenders import OUTER, Pqvpn
 from bench.measures import Flow, MeasureError
 from bench.telemetry_figures import Verdict, judge, summary
-from lab.namespaces import Lab, LabError, Link, Namespace
+from lab.namespaces import Lab, LabError, Link
 from lab.nodes import ROOT, introduce, make_node
 from lab.obstacles import obstacle
 from lab.waiting import WaitTimeoutError, wait_for
 
 RESULT = pathlib.Path(__file__).resolve().parent / "results" / "telemetry.json"
 _COLLECTOR_PORT = 4318
-_SETTLE = 0.7
-"""Seconds that a pair has to do what fell due while it stood still."""
-_LOOK_EVERY = 10
+_SETTLE = 0.2
+"""Seconds at the begin of a slot that are not counted."""
+_LOOK_EVERY = 20
+_FACTS = ("control", "supervisor")
+_FACTS_SECONDS = 15.0
 _WARM = 8.0
 """Seconds after the start until the observers have loaded everything."""
 
@@ -52,6 +57,7 @@ class _Pair(Pqvpn):
     port = 51820
 
     def prepare(self) -> None:
+        self._pids: dict[str, list[int]] = {}
         self.nodes = [
             make_node(
                 self.lab, end, f"{self.name}-{where}", [f"{address}/24"], listen=self.port, settings=self.settings()
@@ -63,24 +69,40 @@ class _Pair(Pqvpn):
     def settings(self) -> dict[str, dict[str, object]]:
         return {"node": {"interface": f"pq-{self.name}"}}
 
-    def helpers(self) -> list[int]:
-        """Processes that belong to the pair and are not counted."""
-        return []
+    def start(self) -> None:
+        """Start both nodes and wait until a connection can be made."""
+        self.start_far()
+        self.nodes[0].up()
+        self.nodes[0].wait_for_peer(self.nodes[1].name)
 
-    def halt(self) -> None:
-        """Stand still; supervisors first, so that none misses its children."""
-        for pid in self._all_pids():
-            os.kill(pid, signal.SIGSTOP)
+    def settle(self) -> None:
+        """Remember the processes that there are, by kind."""
+        self._pids = {}
+        for node in self.nodes:
+            for each in node.status()["processes"]:
+                self._pids.setdefault(str(each["component"]).partition("-")[0], []).append(each["pid"])
 
-    def go_on(self) -> None:
-        """Run again; supervisors last."""
-        for pid in reversed(self._all_pids()):
-            os.kill(pid, signal.SIGCONT)
+    def signal(self, kind: str, number: signal.Signals) -> None:
+        """Send a signal to both processes of a kind."""
+        for pid in self._pids.get(kind, ()):
+            os.kill(pid, number)
 
-    def _all_pids(self) -> list[int]:
-        if not hasattr(self, "_known"):
-            self._known = [pid for side in self.pids() for pid in side]
-        return [*self._known, *self.helpers()]
+    def seconds(self, *kinds: str) -> float:
+        """Processor seconds that these kinds of processes, by default all, have used so far, to the nanosecond."""
+        pids = [pid for kind in kinds or self._pids for pid in self._pids[kind]]
+        return sum(_run_time(pid) for pid in pids)
+
+    def arrived(self) -> int:
+        """Bytes that came out of the tunnel at the far end."""
+        net = pathlib.Path(f"/proc/{self._pids['supervisor'][1]}/net/dev").read_text()
+        line = next(line for line in net.splitlines() if line.strip().startswith(f"pq-{self.name}:"))
+        return int(line.partition(":")[2].split()[0])
+
+
+def _run_time(pid: int) -> float:
+    """Seconds that all threads of a process have run. Raises OSError when it is gone, which makes the figures worthless."""
+    tasks = pathlib.Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 
 
 class On(_Pair):
@@ -105,9 +127,6 @@ class On(_Pair):
             if not each.stdout.readline().startswith("ready"):
                 raise LabError("a collector did not start")
 
-    def helpers(self) -> list[int]:
-        return [each.pid for each in self._collectors]
-
 
 class Off(_Pair):
     """No telemetry at all but the lines on standard error."""
@@ -118,15 +137,9 @@ class Off(_Pair):
         return {**super().settings(), "telemetry": {"enabled": False}}
 
 
-class Null(Off):
-    """As `Off`, in the place of `On`."""
-
-    name, network, port = "on", 11, 51821
-
-
 @dataclass(frozen=True)
 class Plan:
-    """How much is measured; `seconds` of each turn. `null`: nothing against nothing."""
+    """How much is measured; `seconds` of each slot. `null`: the observers run in both."""
 
     least: int
     most: int
@@ -136,111 +149,113 @@ class Plan:
 
 @dataclass
 class Results:
-    """Rounds in which both were measured, and what failed."""
+    """What was measured. `facts`: how much of a second control and the supervisor, both
+    ends, run in a second, by pair. `whole`: the same of all processes of the pair with telemetry."""
 
     rounds: list[dict[str, Flow]] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)
     load: float = field(default_factory=lambda: os.getloadavg()[0])
-    processes: dict[str, float] = field(default_factory=dict)
+    facts: dict[str, float] = field(default_factory=dict)
+    whole: float = 0.0
+
+    @property
+    def extra(self) -> float:
+        """What writing facts adds to the CPU of all processes, as a share; below zero is luck and counts as nothing."""
+        return max(0.0, self.facts["on"] - self.facts["off"]) / self.whole
 
 
-def _turn(pair: _Pair, seconds: float) -> Flow:
-    pair.go_on()
-    try:
-        time.sleep(_SETTLE)
-        return measures.tcp(pair, 1, seconds)
-    finally:
-        pair.halt()
+@contextlib.contextmanager
+def _stream(pair: _Pair) -> Iterator[None]:
+    """One TCP connection at full rate from the near to the far end."""
+    near, far = pair.ends
+    port = str(measures.IPERF_PORT)
+    with contextlib.ExitStack() as stack:
+        server = far.popen(["iperf3", "-s", "-p", port], stdout=subprocess.DEVNULL)
+        stack.callback(_end, server)
+        wait_for("iperf3 to listen", lambda: far.run(["ss", "-Hltn", f"sport = {port}"]).stdout)
+        client = near.popen(["iperf3", "-c", pair.far, "-p", port, "-t", "86400"], stdout=subprocess.DEVNULL)
+        stack.callback(_end, client)
+        before = pair.arrived()
+        wait_for("bytes to arrive", lambda: pair.arrived() > before + (100 << 20))
+        yield
 
 
-def _rounds(pairs: Sequence[_Pair], plan: Plan, results: Results, server: "_Server") -> Iterator[dict[str, Flow]]:
-    for number in range(plan.most):
-        order = pairs if number % 2 == 0 else pairs[::-1]
-        try:
-            yield {pair.name: _turn(pair, plan.seconds) for pair in order}
-        except (MeasureError, LabError, OSError, subprocess.TimeoutExpired) as error:
-            results.failures.append(f"round {number + 1}: {error}")
-            print(f"Failed: {results.failures[-1]}", flush=True)
-            if len(results.failures) > plan.most / 5:
-                return
-            server.start()  # one whose client went away may count itself busy for long
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.kill()
+    process.wait()
 
 
-class _Server:
-    """The iperf3 server in `far`; `start` replaces one that runs."""
-
-    def __init__(self, far: Namespace) -> None:
-        self._far = far
-        self._process: subprocess.Popen[bytes] | None = None
-        self.start()
-
-    def start(self) -> None:
-        if self._process:
-            self._process.kill()
-            self._process.wait()
-        self._process = self._far.popen(["iperf3", "-s", "--forceflush"], stdout=subprocess.DEVNULL)
-        wait_for("iperf3 to listen", lambda: self._far.run(["ss", "-Hltn", f"sport = {measures.IPERF_PORT}"]).stdout)
+def _slot(pair: _Pair, seconds: float) -> Flow:
+    """Rate and CPU over some seconds. Raises MeasureError when the connection stands still."""
+    time.sleep(_SETTLE)
+    at, arrived, used = time.monotonic(), pair.arrived(), pair.seconds()
+    time.sleep(seconds)
+    took, arrived, used = time.monotonic() - at, pair.arrived() - arrived, pair.seconds() - used
+    if arrived < 1 << 20:
+        raise MeasureError(f"hardly a byte came through {pair.name!r}")
+    return Flow(arrived * 8 / took / 1e9, used / (arrived / 1e9))
 
 
-def _start(pairs: Sequence[_Pair]) -> None:
-    for pair in pairs:
-        pair.prepare()
-        if isinstance(pair, On):
-            pair.start_collectors()
-        pair.start_far()
-        pair.nodes[0].up()
-        pair.nodes[0].wait_for_peer(pair.nodes[1].name)
+def _round(number: int, pair: _Pair, plan: Plan) -> dict[str, Flow]:
+    """A slot with and one without the observers; which is first changes from round to round."""
+    made = {}
+    for name in ("on", "off") if number % 2 == 0 else ("off", "on"):
+        if name == "off" and not plan.null:
+            pair.signal("observer", signal.SIGSTOP)
+        made[name] = _slot(pair, plan.seconds)
+        pair.signal("observer", signal.SIGCONT)
+    return made
+
+
+def _facts(pair: _Pair, seconds: float) -> float:
+    """How much of a second control and the supervisor run in a second of full load."""
+    with _stream(pair):
+        at, used = time.monotonic(), pair.seconds(*_FACTS)
+        time.sleep(seconds)
+        return (pair.seconds(*_FACTS) - used) / (time.monotonic() - at)
+
+
+def _start(pair: _Pair) -> None:
+    pair.prepare()
+    if isinstance(pair, On):
+        pair.start_collectors()
+    pair.start()
     time.sleep(_WARM)
-    for pair in pairs:
-        has = any(each["component"] == "observer" for each in pair.nodes[0].status()["processes"])
-        if has is not isinstance(pair, On):
-            raise LabError(f"the nodes of {pair.name!r} have {'an' if has else 'no'} observer")
-        pair.pids()
-        pair.halt()
+    has = any(each["component"] == "observer" for each in pair.nodes[0].status()["processes"])
+    if has is not isinstance(pair, On):
+        raise LabError(f"the nodes of {pair.name!r} have {'an' if has else 'no'} observer")
+    pair.settle()
 
 
-def _stop(pairs: Sequence[_Pair]) -> None:
-    for pair in pairs:
-        with contextlib.suppress(LabError, OSError, ProcessLookupError):
-            pair.go_on()
-            pair.stop()
+def _rounds(pair: On, plan: Plan, results: Results) -> None:
+    with _stream(pair):
+        at, used = time.monotonic(), pair.seconds()
+        for number in range(plan.most):
+            results.rounds.append(_round(number, pair, plan))
+            results.whole = (pair.seconds() - used) / (time.monotonic() - at)
+            verdicts = judge(results.rounds, results.extra)
+            if number % 5 == 4:
+                print(f"round {number + 1}: {'; '.join(str(verdict) for verdict in verdicts)}", flush=True)
+            looked = number + 1 >= plan.least and (number + 1) % _LOOK_EVERY == 0
+            if looked and all(verdict.decided for verdict in verdicts):
+                return
 
 
 def measure(plan: Plan, lab: Lab) -> Results:
-    """All rounds, until the bars are decided."""
+    """All rounds, until the bars are decided. Raises LabError, MeasureError or OSError when a process ends meanwhile."""
     results = Results()
     near, far = lab.namespace("near"), lab.namespace("far")
     link: Link = lab.link(near, far, [f"{OUTER[0]}/24"], [f"{OUTER[1]}/24"])
-    server = _Server(far)
-    pairs: list[_Pair] = [kind(lab, link) for kind in (Null if plan.null else On, Off)]
+    off, on = Off(lab, link), On(lab, link)
+    for pair in (off, on):
+        _start(pair)
+        results.facts[pair.name] = _facts(pair, _FACTS_SECONDS)
+        if pair is off:
+            pair.stop()
     try:
-        _start(pairs)
-        for made in _rounds(pairs, plan, results, server):
-            results.rounds.append(made)
-            verdicts = judge(results.rounds)
-            print(f"round {len(results.rounds)}: {'; '.join(str(verdict) for verdict in verdicts)}", flush=True)
-            looked = len(results.rounds) >= plan.least and len(results.rounds) % _LOOK_EVERY == 0
-            if looked and all(verdict.decided for verdict in verdicts):
-                break
-        results.processes = _processes(pairs[0])
+        _rounds(on, plan, results)
     finally:
-        _stop(pairs)
+        on.stop()
     return results
-
-
-def _processes(pair: _Pair) -> dict[str, float]:
-    """Processor seconds of each kind of process of the pair with telemetry, since its start."""
-    pair.go_on()
-    used: dict[str, float] = {}
-    for node in pair.nodes:
-        for each in node.status()["processes"]:
-            name = str(each["component"]).partition("-")[0]
-            if each["restarts"]:
-                raise LabError(
-                    f"{each['component']} of {node.name} was replaced meanwhile: the figures are worth nothing"
-                )
-            used[name] = round(used.get(name, 0.0) + measures.cpu_seconds([each["pid"]]), 2)
-    return used
 
 
 def _write(plan: Plan, results: Results, verdicts: Sequence[Verdict]) -> None:
@@ -251,21 +266,21 @@ def _write(plan: Plan, results: Results, verdicts: Sequence[Verdict]) -> None:
         "plan": asdict(plan),
         "verdicts": [each.as_dict() for each in verdicts],
         "medians": summary(results.rounds),
-        "cpu_seconds_of_processes": results.processes,
+        "control_and_supervisor_per_second": results.facts,
+        "share_of_writing_facts": results.extra,
         "rounds": [{name: asdict(flow) for name, flow in each.items()} for each in results.rounds],
-        "failures": results.failures,
     }
     RESULT.write_text(json.dumps(document, indent=1) + "\n")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.telemetry", description="Measure what telemetry costs.")
-    parser.add_argument("--least", type=int, default=30, help="rounds at least (default: 30, some 4 minutes)")
+    parser.add_argument("--least", type=int, default=60, help="rounds at least (default: 60, some 4 minutes)")
     parser.add_argument(
-        "--most", type=int, default=150, help="rounds at most, until the bars are decided (default: 150)"
+        "--most", type=int, default=240, help="rounds at most, until the bars are decided (default: 240)"
     )
-    parser.add_argument("--seconds", type=float, default=2.5, help="of each turn (default: 2.5)")
-    parser.add_argument("--null", action="store_true", help="off against off: the error of the method")
+    parser.add_argument("--seconds", type=float, default=1.8, help="of each slot (default: 1.8)")
+    parser.add_argument("--null", action="store_true", help="on against on: the error of the method")
     return parser
 
 
@@ -282,10 +297,10 @@ def main() -> int:
     try:
         with Lab() as lab:
             results = measure(plan, lab)
-    except (LabError, WaitTimeoutError) as error:
+    except (LabError, MeasureError, WaitTimeoutError, OSError) as error:
         print(f"Nothing was measured: {error}", file=sys.stderr)
         return 1
-    verdicts = judge(results.rounds)
+    verdicts = judge(results.rounds, results.extra)
     if not plan.null:
         _write(plan, results, verdicts)
     _show(results, verdicts)
@@ -300,8 +315,8 @@ def _show(results: Results, verdicts: Sequence[Verdict]) -> None:
     print(f"\nMedians of {len(results.rounds)} paired ratios on/off, with the interval that holds it 19 times of 20:")
     for verdict in verdicts:
         print(f"  {verdict}")
-    told = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in sorted(results.processes.items()))
-    print(f"CPU of the pair with telemetry, both ends, since its start: {told}.")
+    told = ", ".join(f"{1000 * share:.2f} ms a second with telemetry {name}" for name, share in results.facts.items())
+    print(f"Control and supervisor, both ends: {told}: {results.extra:.2%} of all CPU, counted above.")
     if results.load > 0.5 * (os.cpu_count() or 1):
         print(f"The machine was busy before (load {results.load:.1f}): take the ratios with care.")
 

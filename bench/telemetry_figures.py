@@ -63,13 +63,14 @@ class Verdict:
         }  # fmt: skip
 
 
-def judge(rounds: Rounds) -> list[Verdict]:
-    """A verdict for every bar; none before there is a round."""
+def judge(rounds: Rounds, extra_cpu: float = 0.0) -> list[Verdict]:
+    """A verdict for every bar; none before there is a round. `extra_cpu`: what is added to each ratio of CPU."""
     if not rounds:
         return []
     found = []
     for bar in BARS:
-        ratios = [getattr(each["on"], bar.field) / getattr(each["off"], bar.field) for each in rounds]
+        extra = extra_cpu if bar.field == "cpu" else 0.0
+        ratios = [getattr(each["on"], bar.field) / getattr(each["off"], bar.field) + extra for each in rounds]
         low, high = interval(ratios)
         found.append(Verdict(bar, statistics.median(ratios), low, high, len(ratios)))
     return found

@@ -20,6 +20,7 @@ _NICE = 10
 def main() -> int:
     """Serve until told to end; returns the exit code."""
     os.nice(_NICE)  # before the imports, which take as long as a node's start
+    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))  # and wake up without pushing a lane off its core
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
     from pqvpn.host import privileges, stacks
     from pqvpn.observer import start as starting

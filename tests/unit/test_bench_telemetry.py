@@ -54,3 +54,10 @@ def test_the_summary_has_medians_of_both() -> None:
     found = summary(rounds((1.0, 2.0), (3.0, 4.0), (2.0, 9.0)))
     assert found["throughput, Gbit/s"] == {"on": statistics.median([1, 3, 2]), "off": 1.0}
     assert found["CPU, s/GB"]["on"] == 4.0
+
+
+def test_what_is_counted_apart_is_added_to_cpu_alone() -> None:
+    throughput, cpu = judge(rounds(*[(1.0, 1.01)] * 20), extra_cpu=0.02)
+    assert throughput.median == 1.0
+    assert cpu.median == pytest.approx(1.03)
+    assert not cpu.met
