@@ -16,10 +16,9 @@ from typing import Any, Final, Protocol
 from urllib.parse import parse_qsl
 
 import msgspec
-import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from pqvpn.errors import PqvpnError
+from pqvpn.observer._uvicorn import Config, H11Protocol, Server
 
 MOST_CONNECTIONS: Final = 32
 LARGEST_HEAD: Final = 16 << 10
@@ -155,7 +154,7 @@ class _Connection(H11Protocol):
             super().connection_lost(exc)
 
 
-class _Server(uvicorn.Server):
+class _Server(Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield  # signals are the process's own matter
@@ -177,7 +176,7 @@ class _Server(uvicorn.Server):
 def server(application: Application) -> _Server:
     """A server for `application`; `serve(sockets=[...])` runs it, `end()` ends it."""
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # what strangers send is no news
-    config = uvicorn.Config(
+    config = Config(
         application,
         http=_Connection,
         ws="none",
