@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from pqvpn.cli import foreground
 from pqvpn.config import paths
 
 Config = Annotated[
@@ -16,7 +17,7 @@ Config = Annotated[
         "--config",
         "-c",
         metavar="FILE",
-        envvar="PQVPN_CONFIG",
+        envvar=foreground.CONFIG,
         help="Configuration file; by default /etc/pqvpn/pqvpn.toml as root, else ~/.config/pqvpn/pqvpn.toml.",
     ),
 ]

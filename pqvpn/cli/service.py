@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
-from pqvpn.cli import client, options, output
+from pqvpn.cli import client, foreground, options, output
 from pqvpn.config import paths
 from pqvpn.errors import ConfigError, PqvpnError
 from pqvpn.reasons import Reason
@@ -48,17 +48,13 @@ def up(
     json: options.Json = False,
 ) -> None:
     """Start the node. In the foreground until SIGTERM, SIGINT or 'pqvpn down'; its log goes to stderr."""
+    path = options.config_path(config)
+    debug = isinstance(context.obj, output.Modes) and context.obj.debug
+    if not detach:
+        raise typer.Exit(foreground.run(path, debug=debug))
     from pqvpn.config import load
 
-    path = options.config_path(config)
-    loaded = load.load(path)
-    debug = isinstance(context.obj, output.Modes) and context.obj.debug
-    if detach:
-        _start_in_background(loaded, debug, json)
-        return
-    from pqvpn import node
-
-    raise typer.Exit(node.run(path, loaded, debug=debug))
+    _start_in_background(load.load(path), debug, json)
 
 
 def _start_in_background(config: "NodeConfig", debug: bool, json: bool) -> None:

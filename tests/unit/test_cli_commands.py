@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 import pqvpn.node
-from pqvpn.cli import client, docs, main, service
+from pqvpn.cli import client, commands, docs, main, service
 from pqvpn.config import paths
 from pqvpn.errors import PqvpnError
 from pqvpn.identity import text
@@ -68,14 +68,14 @@ def sub(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 @pytest.mark.parametrize("words", COMMANDS, ids=lambda words: " ".join(words) or "pqvpn")
 def test_help_carries_examples(words: tuple[str, ...]) -> None:
-    result = CliRunner().invoke(main.app, [*words, "--help"])
+    result = CliRunner().invoke(commands.app, [*words, "--help"])
     assert result.exit_code == 0
     assert "Examples:\n    pqvpn" in result.stdout
 
 
 def test_every_command_takes_a_configuration_and_json() -> None:
     for words in COMMANDS:
-        shown = CliRunner().invoke(main.app, [*words, "--help"]).stdout
+        shown = CliRunner().invoke(commands.app, [*words, "--help"]).stdout
         if words not in ((), ("peer",), ("completion",)):
             assert "--json" in shown, words
             assert words in (("version",), ("card", "show")) or "--config" in shown, words

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pqvpn import facts
-from pqvpn.cli.main import app
+from pqvpn.cli.commands import app
 from pqvpn.drops import DropReason
 from pqvpn.protocol.settings import Timers
 from pqvpn.reasons import Reason
