@@ -10,9 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import PlainValidator
-
 from pqvpn.config import units
+from pqvpn.config._pydantic import PlainValidator
 from pqvpn.reasons import Reason
 
 MTU_LOWEST = 1280  # IPv6 requires it of every link (RFC 8200 section 5)

@@ -10,10 +10,8 @@ import tomllib
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
-from pydantic_core import ErrorDetails
-
 from pqvpn.config import checks, files, paths
+from pqvpn.config._pydantic import ErrorDetails, ValidationError
 from pqvpn.config.fields import BadElements, BadValue, parse_name
 from pqvpn.config.findings import Findings, Loc
 from pqvpn.config.schema import (

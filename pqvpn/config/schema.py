@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, PlainValidator
-
 from pqvpn.config import paths
+from pqvpn.config._pydantic import BaseModel, ConfigDict, PlainValidator
 from pqvpn.config.fields import (
     Addresses,
     DegradedModes,
