@@ -6,7 +6,7 @@ supervisor 4 MiB; a bare package of the same path in its place loads only what t
 
 import importlib.util
 import sys
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 from pqvpn.host import lean as lean  # pyroute2 imports asyncio, which must not meet what stands in for `ssl` below
 
@@ -16,15 +16,16 @@ if "pyroute2" not in sys.modules and (_spec := importlib.util.find_spec("pyroute
     _bare.__spec__ = _spec
     sys.modules["pyroute2"] = _bare
 
-# its probes of TLS servers import `ssl`, and OpenSSL with it; nobody here asks for one
-_stands_in = "ssl" not in sys.modules
-if _stands_in:
-    sys.modules["ssl"] = ModuleType("ssl")
+_stand_ins = {"ssl": ModuleType("ssl"), "unittest": ModuleType("unittest")}
+vars(_stand_ins["unittest"])["mock"] = SimpleNamespace(Mock=object)
+_absent = [name for name in _stand_ins if name not in sys.modules]
+# its probes of TLS servers import `ssl`, and OpenSSL with it, a socket for tests a mock: nobody here asks for either
+sys.modules.update({name: _stand_ins[name] for name in _absent})
 try:
     from pyroute2.iproute.linux import IPRoute
     from pyroute2.netlink.exceptions import NetlinkError
 finally:
-    if _stands_in:
-        del sys.modules["ssl"]
+    for _name in _absent:
+        del sys.modules[_name]
 
 __all__ = ["IPRoute", "NetlinkError"]

@@ -18,7 +18,10 @@ TLS = ("ssl", "requests", "grpc", "sentry_sdk")
     [
         ("pqvpn.dataplane.worker", (*TLS, "asyncio", "pqvpn.facts", "pydantic")),
         ("pqvpn.control.spare", (*TLS, "pydantic", "pyroute2", "opentelemetry")),
-        ("pqvpn.node, pqvpn.host.netlink", (*TLS, "opentelemetry", "http.client")),
+        (
+            "pqvpn.node, pqvpn.host.netlink",
+            (*TLS, "opentelemetry", "http.client", "importlib.metadata", "email", "unittest"),
+        ),
         ("pqvpn.observer.process", ("requests", "grpc", "sentry_sdk", "pydantic", "pyroute2", "click", "uvicorn.main")),
     ],
 )
