@@ -57,6 +57,8 @@ class Restarts:
     policy: RestartPolicy
     ends: deque[float] = field(default_factory=deque)
     looping: bool = False
+    failures: int = 0
+    """Ends since it last lived."""
     _backoff: Backoff = field(init=False)
 
     def __post_init__(self) -> None:
@@ -71,8 +73,8 @@ class Restarts:
             return Decision(None)
         healthy = lived >= self.policy.lived
         if healthy:
-            self._backoff.reset()
-            self.looping = False
+            self.has_lived()
+        self.failures += 1
         self.ends.append(now)
         while self.ends and self.ends[0] <= now - self.policy.window:
             self.ends.popleft()
@@ -88,11 +90,16 @@ class Restarts:
         """The process was killed because it made no progress: a failure whatever its code."""
         return self.ended(-signal.SIGKILL, lived, now)
 
+    def has_lived(self) -> None:
+        """It has lived for as long as one that is well does."""
+        self._backoff.reset()
+        self.failures = 0
+        self.looping = False
+
     def good_news(self) -> None:
         """An operator asks for it, or the configuration changed: the next end is the first."""
-        self._backoff.reset()
+        self.has_lived()
         self.ends.clear()
-        self.looping = False
 
     def _wait(self) -> float:
         """The first early end is often a stroke of bad luck, and somebody's packets wait: no delay for it."""

@@ -14,13 +14,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from pqvpn.facts import ChildEnded, ChildStarted, Fact, FactHook, Problem
+from pqvpn.facts import ChildEnded, ChildStarted, Fact, FactHook, Problem, RetryEnded, RetryWaiting
 from pqvpn.reasons import Reason
 from pqvpn.resilience.restarts import Decision, RestartPolicy, Restarts
 from pqvpn.resilience.watchdog import Watchdog
 
 LAST_WORDS: Final = 0.1
 """Seconds that a process which hangs has to dump its stacks before it is killed."""
+RETRY: Final = "restart"
+"""The operation of restarts in facts about retries; the key is the process."""
 _AGAIN: Final = 1.0
 """Seconds until the next try when the kernel refuses to make a process."""
 
@@ -77,6 +79,9 @@ class Child:
     hung: bool = False
     ordered: bool = False  # it is ended to be replaced
     kill_at: float | None = None
+    waited: bool = False  # a wait before its start was told, and no end of the series yet
+    well_at: float | None = None  # when it will have lived long enough to say that it is over
+    covered: bool = False  # another process does its work meanwhile
 
     @property
     def pid(self) -> int:
@@ -126,20 +131,29 @@ class Supervisor:
         if child is not None and child.history.policy != policy:
             child.history = Restarts(policy)
 
+    def good_news(self) -> None:
+        """An operator asks for it: whoever waits for its next start is started at once, and its history is forgotten."""
+        for child in self.children.values():
+            if child.start_again_at is not None and child.waited:
+                self.publish(RetryEnded(RETRY, child.name, child.history.failures, "good_news"))
+                child.history.good_news()
+                child.start_again_at, child.waited = self.clock(), False
+
     def watch(self, name: str, read: Callable[[], int], poke: Callable[[], None], patience: float = 1.0) -> None:
         """Watch a child that was just started: `read` its sign of progress, `poke` it for one."""
         self.watchdog.watch(name, read, poke, self.clock(), patience)
 
     def progressing(self, patience: float) -> bool:
-        """Whether no essential child has been away, or known to hang, for more than `patience` seconds."""
+        """Whether no essential child has been away, or known to hang, for more than `patience` seconds, with its work undone."""
         now = self.clock()
-        return all(c.process is not None or now - c.ended_at <= patience for c in self.children.values() if c.essential)
+        essential = [c for c in self.children.values() if c.essential and not c.covered]
+        return all(c.process is not None or now - c.ended_at <= patience for c in essential)
 
     # -- time --------------------------------------------------------------------------------------------------------
 
     def next_start(self) -> float | None:
         """When `start_due` wants to be called, if something waits."""
-        times = [t for c in self.children.values() for t in (c.start_again_at, c.kill_at) if t is not None]
+        times = [t for c in self.children.values() for t in (c.start_again_at, c.kill_at, c.well_at) if t is not None]
         looking = self.watchdog.due
         return min([*times, *([] if looking is None else [looking])], default=None)
 
@@ -161,8 +175,16 @@ class Supervisor:
         for child in self.children.values():
             if child.kill_at is not None and child.kill_at <= now:
                 self._kill(child)
+            if child.well_at is not None and child.well_at <= now:
+                self._is_well(child)
             if child.start_again_at is not None and child.start_again_at <= now:
                 self._try_to_start(child)
+
+    def _is_well(self, child: Child) -> None:
+        """What was waited for came to pass: the history of failures ends."""
+        child.well_at, child.waited = None, False
+        self.publish(RetryEnded(RETRY, child.name, child.history.failures, "recovered"))
+        child.history.has_lived()
 
     def replace(self, name: str) -> None:
         """End a child so that another takes its place at once: what it was given is no longer what it needs."""
@@ -183,7 +205,7 @@ class Supervisor:
         deadline = self.clock() + seconds
         for name in names:
             child = self.children[name]
-            child.start_again_at = child.kill_at = None
+            child.start_again_at = child.kill_at = child.well_at = None
             self.watchdog.forget(name)
             if child.process is None:
                 continue
@@ -225,6 +247,8 @@ class Supervisor:
         child.hung = child.ordered = False
         child.started_at = self.clock()
         self._hold(child, child.start())
+        if child.waited:
+            child.well_at = child.started_at + child.history.policy.lived
         self.publish(ChildStarted(child.name, child.pid, child.restarts))
         self.on_change()
 
@@ -264,11 +288,14 @@ class Supervisor:
             if ended.last_words >= 0:
                 os.close(ended.last_words)
             return
+        if child.well_at is not None and child.well_at <= now:
+            self._is_well(child)
         decision = child.history.hung(lived, now) if child.hung else child.history.ended(code, lived, now)
         reason = Reason.CHILD_HUNG if child.hung else Reason.CHILD_DIED
         self.publish(ChildEnded(child.name, ended.pid, describe_exit(code), reason))
         self._forget(child)
         child.ended_at = now
+        child.well_at = None
         if decision.hopeless and child.essential:
             self.fatal = code
         elif decision.wait is not None:
@@ -282,10 +309,22 @@ class Supervisor:
             self.publish(told)
         if ended.last_words >= 0:
             os.close(ended.last_words)
+        self._tell_wait(child, decision)
         if decision.loop:
             detail = f"{child.name} ended {len(child.history.ends)} times; next try in {decision.wait:.0f} s"
             self.publish(Problem(Reason.RESTART_LOOP, "supervisor", detail))
         self.on_change()
+
+    def _tell_wait(self, child: Child, decision: Decision) -> None:
+        """A wait is told; one that never comes, or is none, ends the series."""
+        failures = child.history.failures
+        if decision.wait:
+            reason = Reason.RESTART_LOOP if decision.loop else Reason.CHILD_HUNG if child.hung else Reason.CHILD_DIED
+            self.publish(RetryWaiting(RETRY, child.name, failures, round(decision.wait, 3), reason))
+            child.waited = True
+        elif decision.wait is None and child.waited:
+            self.publish(RetryEnded(RETRY, child.name, failures, "gave_up"))
+            child.waited = False
 
     def _forget(self, child: Child) -> None:
         """The process is gone. Its last words stay open for whoever reads them."""

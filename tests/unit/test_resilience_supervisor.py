@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from pqvpn.facts import ChildEnded, ChildStarted, Fact, Problem
+from pqvpn.facts import ChildEnded, ChildStarted, Fact, Problem, RetryEnded, RetryWaiting
 from pqvpn.host.clock import now
 from pqvpn.reasons import Reason
 from pqvpn.resilience.restarts import RestartPolicy, When
@@ -261,3 +261,54 @@ def test_asked_to_hurry_nobody_is_waited_for(house: House) -> None:
     began = time.monotonic()
     house.supervisor.end(["stubborn"], 5.0)
     assert time.monotonic() - began < 1.0
+
+
+def retries(house: House) -> list[RetryWaiting | RetryEnded]:
+    return [fact for fact in house.facts if isinstance(fact, RetryWaiting | RetryEnded)]
+
+
+def test_waits_are_told_and_end_when_it_lives(house: House) -> None:
+    house.add("lane-0", shell("exit 3"))
+    house.serve_until(lambda: len(house.ended()) == 2)
+    while not house.supervisor.children["lane-0"].history.looping:
+        ends = len(house.ended())
+        house.time += 10.0 if ends > 2 else 1.0
+        house.serve_until(lambda ends=ends: len(house.ended()) > ends)  # type: ignore[misc]
+    told = retries(house)
+    assert [(each.operation, each.key, each.number) for each in told] == [("restart", "lane-0", n) for n in range(2, 7)]
+    assert [each.reason for each in told] == [Reason.CHILD_DIED] * 4 + [Reason.RESTART_LOOP]
+    assert isinstance(told[-1], RetryWaiting)
+    assert told[-1].seconds == 30.0
+    house.supervisor.children["lane-0"].start = lambda: house.spawn(SLEEPER)
+    house.time += 30.0
+    house.supervisor.start_due()
+    assert retries(house) == told, "it has to live first"
+    house.time += 10.0
+    house.supervisor.start_due()
+    assert retries(house)[-1] == RetryEnded("restart", "lane-0", 6, "recovered")
+    assert len(retries(house)) == len(told) + 1
+    assert not house.supervisor.children["lane-0"].history.looping
+    assert house.supervisor.next_start() is None
+
+
+def test_good_news_ends_a_wait(house: House) -> None:
+    house.add("lane-0", shell("exit 3"))
+    while not house.supervisor.children["lane-0"].history.looping:
+        ends = len(house.ended())
+        house.serve_until(lambda ends=ends: len(house.ended()) > ends, 10.0)  # type: ignore[misc]
+        house.time += 10.0 if ends > 2 else 0.0
+    house.supervisor.children["lane-0"].start = lambda: house.spawn(SLEEPER)
+    house.supervisor.good_news()
+    house.supervisor.start_due()
+    assert house.supervisor.children["lane-0"].process is not None
+    assert [each.outcome for each in retries(house) if isinstance(each, RetryEnded)] == ["good_news"]
+
+
+def test_a_child_whose_work_another_does_is_not_missed(house: House) -> None:
+    house.add("lane-0", shell("exit 3"))
+    house.serve_until(lambda: len(house.ended()) == 3)
+    house.time += 20.0
+    child = house.supervisor.children["lane-0"]
+    assert not house.supervisor.progressing(15.0)
+    child.covered = True
+    assert house.supervisor.progressing(15.0)
