@@ -211,6 +211,16 @@ class Reason(Enum):
         "a process of the node ends again and again; it is tried rarely now",
         "read why it ends: pqvpn diag crashes; when the cause is gone: pqvpn reload tries at once",
     )  # fmt: skip
+    FEWER_LANES = (
+        "node.fewer_lanes", Action.FALLBACK, Who.US, os.EX_SOFTWARE,
+        "a lane ends again and again; the process of another lane carries its packets, with less throughput",
+        "read why it ends: pqvpn diag crashes; when the cause is gone: pqvpn reload tries at once",
+    )  # fmt: skip
+    NO_LANES = (
+        "node.no_lanes", Action.RETRY, Who.US, os.EX_SOFTWARE,
+        "every lane ends again and again: the tunnel is closed, nothing passes and nothing leaks until one lives",
+        "read why they end: pqvpn diag crashes; when the cause is gone: pqvpn reload tries at once",
+    )  # fmt: skip
     UPGRADE_REFUSED = (
         "node.upgrade_refused", Action.DROP, Who.OPERATOR, os.EX_SOFTWARE,
         "the new version is not fit to run this node; nothing was changed",

@@ -53,7 +53,8 @@ def headline(status: Mapping[str, Any]) -> list[Note]:
     """The node itself, and what of it should worry somebody."""
     node = status.get("node", {})
     addresses = ", ".join(node.get("addresses", ()))
-    lanes = node.get("lanes", _NONE)
+    lanes, running = node.get("lanes", _NONE), node.get("lanes_running")
+    fewer = f"{running} of " if running not in (None, lanes) else ""
     notes = [
         Note(
             f"{node.get('name', _NONE)}: {node.get('state', _NONE)} for {age(node.get('uptime_seconds'))}, "
@@ -62,7 +63,8 @@ def headline(status: Mapping[str, Any]) -> list[Note]:
         Note(f"  id         {node.get('id', _NONE)}"),
         Note(
             f"  interface  {node.get('interface', _NONE)} {addresses}, MTU {node.get('mtu', _NONE)}, "
-            f"UDP port {node.get('listen', _NONE)}, {lanes} lane{'' if lanes == 1 else 's'}"
+            f"UDP port {node.get('listen', _NONE)}, {fewer}{lanes} lane{'' if lanes == 1 else 's'}",
+            bool(fewer),
         ),
         Note(f"  offloads   {_offloads(node.get('offloads', {}))}"),
     ]

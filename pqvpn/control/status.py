@@ -46,6 +46,7 @@ def node(
         "listen": start.listen,
         "mtu": start.mtu,
         "lanes": start.lanes,
+        "lanes_running": _lanes_running(start, processes),
         "offloads": {
             "tun_tso": offloads.tun_tso,
             "tun_uso": offloads.tun_uso,
@@ -57,6 +58,12 @@ def node(
         "self_tests": {"passed": not failed_tests, "failed": list(failed_tests)},
         "start_seconds": processes.parts,
     }
+
+
+def _lanes_running(start: ControlStart, processes: Processes) -> int:
+    """Lanes with a process of their own; before the supervisor has said which run, all."""
+    running = sum(p.component.startswith("lane-") for p in processes.processes)
+    return running if processes.processes else start.lanes
 
 
 def _security(failed_tests: tuple[str, ...], views: tuple[PeerView, ...]) -> str:

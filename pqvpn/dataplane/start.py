@@ -2,7 +2,8 @@
 
 Owns the record and how it crosses the link (a SOCK_SEQPACKET socket whose descriptor number is an argument of the lane).
 Descriptors travel with the message, so that a process that was started long before, a warm spare, can become any lane;
-nothing comes by argv or environment. When the link closes, the lane ends; a byte on it asks for a sign of progress.
+nothing comes by argv or environment. When the link closes, the lane ends; a byte on it asks for a sign of progress, and a
+further message makes the process a stand-in: it carries that lane as well, until that lane's own `Start.link` closes.
 """
 
 import socket
@@ -13,7 +14,9 @@ from pqvpn.dataplane.events import Offloads
 from pqvpn.host import handover
 
 _MAX = 1 << 16
-_DESCRIPTORS = ("tun", "udp", "control", "counters", "crossover")
+POKE = b"\1"
+"""One byte; a start message is longer."""
+_DESCRIPTORS = ("tun", "udp", "control", "counters", "crossover", "link")
 
 
 class Start(msgspec.Struct, frozen=True, tag=True):
@@ -31,12 +34,24 @@ class Start(msgspec.Struct, frozen=True, tag=True):
     ipv6: bool = True  # the UDP socket is AF_INET6 (dual stack), else AF_INET
     reads_udp: bool = True  # False when another lane reads the shared socket
     waits: bool = False  # packets stay in the kernel until control said `commands.Begin`: before, all would be dropped
+    link: int = -1  # of a lane that is carried beside another, to the supervisor; its closing says that it was let go
 
 
 def send(link: socket.socket, start: Start) -> None:
     """Put the message and its descriptors on the link. Raises OSError when it finds no room."""
     message, descriptors = handover.pack(start, _DESCRIPTORS)
     handover.send(link, msgspec.msgpack.encode(message), descriptors)
+
+
+def poked(link: socket.socket) -> bool:
+    """Take a poke from a link that is ready, if that is what waits there. Raises EOFError when the link closed."""
+    first = link.recv(2, socket.MSG_PEEK)
+    if not first:
+        raise EOFError("the link closed")
+    if len(first) > 1:
+        return False
+    link.recv(1)
+    return True
 
 
 def receive(link: socket.socket) -> Start:

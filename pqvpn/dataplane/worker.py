@@ -1,7 +1,8 @@
 """The lane's event loop: wait, take commands, move packets.
 
 Owns the order of work, the boundary that keeps an internal fault from ending the process, and what each command does.
-A lane outlives control: with nobody sending commands it goes on with the keys it has until they expire.
+A lane outlives control: with nobody sending commands it goes on with the keys it has until they expire. One process may
+carry further lanes, whose own processes are gone, as guests: each with its own sockets, keys and counters, in its loop.
 """
 
 import contextlib
@@ -11,6 +12,7 @@ import select
 import signal
 import socket
 import time
+from collections.abc import Callable
 from typing import Final
 
 from pqvpn.dataplane import events, faults
@@ -55,9 +57,10 @@ _BOOTTIME: Final = time.CLOCK_BOOTTIME
 class Worker:
     """One lane."""
 
-    def __init__(self, start: Start, link: socket.socket) -> None:
+    def __init__(self, start: Start, link: socket.socket, counters: Counters | None = None) -> None:
+        """`counters`: the mapping of the process whose guest this lane is."""
         self._link = link
-        self._counters = Counters(start.counters)
+        self._counters = counters or Counters(start.counters)
         udp = socket.socket(fileno=start.udp)
         self.lane = Lane(start, udp, self._counters.words)
         self._start = start
@@ -70,22 +73,25 @@ class Worker:
         self._faults_told = 0
         self._fault_told_ns = 0
         self._lanes_by_fd = {fd: lane for lane, fd in self.lane.crossover.filenos()}
+        self._poller = select.epoll()
+        self._work: dict[int, Callable[[], None]] = {}
+        self._reads = False  # as a guest: packets
 
     def run(self) -> None:
         """Serve until `Stop` comes or the link to the supervisor closes."""
-        lane, poller = self.lane, select.epoll()
+        lane, poller = self.lane, self._poller
         control = lane.control.fileno()
         for fd in (control, self._link.fileno()):
             poller.register(fd, select.EPOLLIN)
-        lane.count(_PID, os.getpid() - lane.total(_PID))
-        lane.tell(LaneReady(lane.number, lane.offloads))
-        work = {lane.tun: self.outbound.pump, lane.udp.fileno(): self.inbound.pump, control: self._obey}
+        self._say_ready()
+        work = self._work
+        work |= {lane.tun: self.outbound.pump, lane.udp.fileno(): self.inbound.pump, control: self._obey}
         poll = poller.poll
         gc.collect()
         gc.freeze()
         gc.disable()  # nothing in a lane makes cycles; a pass over the heap would stall a burst
         self._wait_to_begin(poller)
-        for fd in (lane.tun, *self._lanes_by_fd, *((lane.udp.fileno(),) if self._start.reads_udp else ())):
+        for fd in self._packet_descriptors():
             poller.register(fd, select.EPOLLIN)
         while not self._stopped:
             ready = poll(None, _EVENTS)
@@ -101,14 +107,26 @@ class Worker:
                     self._fault(e)
             lane.count(_BURSTS)
 
+    def _say_ready(self) -> None:
+        lane = self.lane
+        lane.count(_PID, os.getpid() - lane.total(_PID))
+        lane.tell(LaneReady(lane.number, lane.offloads))
+
+    def _packet_descriptors(self) -> list[int]:
+        lane = self.lane
+        return [lane.tun, *self._lanes_by_fd, *((lane.udp.fileno(),) if self._start.reads_udp else ())]
+
     def _wait_to_begin(self, poller: select.epoll) -> None:
         """Obey, and leave packets in the kernel, until everything is here that they need."""
         deadline = time.monotonic() + _PATIENCE
-        control = self.lane.control.fileno()
         while not (self._begun or self._stopped) and (left := deadline - time.monotonic()) > 0:
             for fd, _ in poller.poll(left, _EVENTS):
                 try:
-                    (self._obey if fd == control else lambda: self._other(self._link.fileno()))()
+                    act = self._work.get(fd)
+                    if act is not None:
+                        act()
+                    else:
+                        self._other(fd)
                 except Exception as e:  # noqa: BLE001 - the same boundary as of packets
                     self._fault(e)
 
@@ -117,6 +135,7 @@ class Worker:
         self.lane.udp.close()
         self.lane.control.close()
         self.lane.crossover.close()
+        self._poller.close()
         self._link.close()
 
     def _fault(self, e: Exception) -> None:
@@ -135,12 +154,11 @@ class Worker:
     def _other(self, fd: int) -> None:
         """The supervisor's link or another lane."""
         if fd == self._link.fileno():
-            if self._link.recv(1):
-                self._counters.show_progress(f"lane-{self.lane.number}")
-            else:
-                self._stopped = True
+            self._hear_supervisor()
             return
-        lane = self._lanes_by_fd[fd]
+        lane = self._lanes_by_fd.get(fd)
+        if lane is None:  # of a guest that was let go in this very turn
+            return
         for _ in range(_CROSSOVER_MESSAGES):
             message = self.lane.crossover.receive(lane)
             if message is None:
@@ -149,6 +167,73 @@ class Worker:
                 self.outbound.inject(message[1:], handed=True)
             else:
                 self.inbound.inject(*parse_datagrams(message, self.lane.ipv6))
+
+    def _hear_supervisor(self) -> None:
+        try:
+            if start_message.poked(self._link):
+                self._counters.show_progress(f"lane-{self.lane.number}")
+            else:
+                self._take_in(start_message.receive(self._link))
+        except EOFError:
+            self._stopped = True
+
+    # -- guests
+
+    def _take_in(self, start: Start) -> None:
+        """Carry another lane as well. One that cannot be carried closes its link, by which the supervisor knows."""
+        link = socket.socket(fileno=start.link)
+        try:
+            os.close(start.counters)
+            guest = Worker(start, link, self._counters)
+        except Exception:
+            link.close()
+            raise
+        lane = guest.lane
+        acts = dict.fromkeys((*guest._lanes_by_fd, link.fileno()), guest._other)
+        mine: dict[int, Callable[[], None]] = {fd: (lambda fd=fd, act=act: act(fd)) for fd, act in acts.items()}  # type: ignore[misc]
+        mine |= {
+            lane.tun: guest.outbound.pump,
+            lane.udp.fileno(): guest.inbound.pump,
+            lane.control.fileno(): guest._obey,
+        }
+        self._work |= {fd: (lambda act=act: self._serve(guest, act)) for fd, act in mine.items()}  # type: ignore[misc]
+        for fd in (link.fileno(), lane.control.fileno()):
+            self._poller.register(fd, select.EPOLLIN)
+        guest._say_ready()
+
+    def _serve(self, guest: "Worker", act: Callable[[], None]) -> None:
+        """One turn of a guest, by the same boundary; before control said `Begin` it reads no packets."""
+        lane = guest.lane
+        lane.now_ns = self.lane.now_ns
+        try:
+            act()
+        except Exception as e:  # noqa: BLE001 - the boundary of the data plane, for that lane
+            guest._fault(e)
+        lane.count(_BURSTS)
+        if guest._stopped:
+            self._let_go(guest)
+        elif guest._begun and not guest._reads:
+            guest._reads = True
+            for fd in guest._packet_descriptors():
+                self._poller.register(fd, select.EPOLLIN)
+
+    def _let_go(self, guest: "Worker") -> None:
+        """Forget a guest's keys and close what it had. The link is last: whoever sees it close may start another."""
+        for slot in list(guest.lane.sessions):
+            guest.lane.erase(slot)
+        reading = guest._packet_descriptors() if guest._reads else []
+        for fd in (*reading, guest._link.fileno(), guest.lane.control.fileno()):
+            self._poller.unregister(fd)
+        for fd in (
+            *guest._lanes_by_fd,
+            guest.lane.tun,
+            guest.lane.udp.fileno(),
+            guest._link.fileno(),
+            guest.lane.control.fileno(),
+        ):
+            self._work.pop(fd, None)
+        os.close(guest.lane.tun)
+        guest.close()
 
     # -- commands
 

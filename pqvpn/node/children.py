@@ -65,14 +65,17 @@ def spawn(module: str) -> Waiting:
     return Waiting(Process(popen, last_words), ours)
 
 
-def poke(link: socket.socket, message: bytes = b"\1") -> None:
+def poke(link: socket.socket, message: bytes = lane_start.POKE) -> None:
     """Ask a process for a sign of progress; one that reads nothing shows none."""
     with contextlib.suppress(OSError):
         link.send(message, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
 
-def make_lane(waiting: Waiting, lane: int, lanes: int, mtu: int, held: Descriptors) -> None:
-    """Make a lane of a waiting process; the closing of its link ends it. Raises OSError."""
+def make_lane(link: socket.socket, lane: int, lanes: int, mtu: int, held: Descriptors, own_link: int = -1) -> None:
+    """Make a lane of the process at the other end of `link`; the closing of its link ends it. Raises OSError.
+
+    `own_link`: the process is a lane already and shall carry this one as well, until that link closes.
+    """
     crossover = tuple(held.crossover[lane][o].fileno() if o != lane else -1 for o in range(lanes))
     sock = held.udp.sockets[1 + lane]
     message = lane_start.Start(
@@ -88,8 +91,9 @@ def make_lane(waiting: Waiting, lane: int, lanes: int, mtu: int, held: Descripto
         ipv6=held.udp.ipv6,
         reads_udp=held.udp.steering or lane == 0,
         waits=True,
+        link=own_link,
     )
-    lane_start.send(waiting.link, message)
+    lane_start.send(link, message)
 
 
 def make_control(

@@ -265,6 +265,7 @@ class Node:
         for key, _ in self._selector.select(None if due is None else max(0.0, due - now())):
             call("callback", key.data)
         call("children", self._supervisor.start_due)
+        call("stand-ins", self._cover_lanes)
         call("spare", self._spare.refill)
         call("watch", self._look_if_due)
         call("service", lambda: self._service.look(now(), lambda: self._supervisor.progressing(_AWAY)))
@@ -367,6 +368,7 @@ class Node:
         changed, later = translate.changes(self._config, new), translate.restart_needed(self._config, new)
         self._config = self._staff.given.config = translate.in_force(self._config, new)
         self._apply_restart()
+        self._supervisor.good_news()
         settings = translate.breakers(new)
         self._breakers.apply(settings)
         self._observing.apply(settings)
@@ -381,6 +383,10 @@ class Node:
     def _set_routes(self, config: NodeConfig) -> None:
         if self._interface:
             self._interface.set_routes(translate.prefixes(config))
+
+    def _cover_lanes(self) -> None:
+        if self._staff.cover_lanes():
+            self._tell_processes()
 
     def _tell_processes(self) -> None:
         own = ProcessInfo("supervisor", os.getpid(), 0, self._started_at)

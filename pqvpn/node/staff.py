@@ -20,6 +20,7 @@ from pqvpn.node.adopted import AdoptedChild
 from pqvpn.node.descriptors import Descriptors
 from pqvpn.node.observing import Observing
 from pqvpn.node.spare import Spare
+from pqvpn.node.standins import StandIns
 from pqvpn.reasons import Reason
 from pqvpn.resilience.restarts import RestartPolicy
 from pqvpn.resilience.supervisor import Process, Supervisor
@@ -66,7 +67,9 @@ class Staff:
         self._heard = heard
         self._control: socket.socket | None = None
         self._lanes: dict[int, socket.socket] = {}
+        self._linked: set[int] = set()  # lanes to which control had its first link
         self._versions: dict[str, str] = {}
+        self._stand_ins = StandIns(supervisor, self._carry, observer.publish)
 
     @property
     def names(self) -> list[str]:
@@ -100,8 +103,13 @@ class Staff:
             detail = f"control takes no messages: {error.strerror}"
             self._observing.publish(Problem(Reason.INTERNAL, "supervisor", detail))
 
+    def cover_lanes(self) -> bool:
+        """Have lanes that live carry those that are tried rarely; whether anything changed."""
+        return self._stand_ins.look(self.given.lanes)
+
     def let_lanes_go(self) -> None:
         """Close the links of lanes: they end."""
+        self._stand_ins.close()
         for end in self._lanes.values():
             end.close()
 
@@ -141,20 +149,29 @@ class Staff:
         return waiting.process, lambda: children.poke(waiting.link, supervision.POKE)
 
     def _start_lane(self, lane: int) -> tuple[Process, Callable[[], None]]:
-        if lane in self._lanes:
+        self._stand_ins.take_back(lane)  # two that send with the same keys would use counters twice
+        if lane in self._linked:
             self._replace_link(lane)
+        self._linked.add(lane)
         waiting = self._spare.take(children.LANE)
         self._lanes[lane] = waiting.link
-        children.make_lane(waiting, lane, self.given.lanes, self.given.mtu, self.given.held)
+        children.make_lane(waiting.link, lane, self.given.lanes, self.given.mtu, self.given.held)
         return waiting.process, lambda: children.poke(waiting.link)
 
     def _replace_link(self, lane: int) -> None:
         """Give control a fresh link to a lane whose process died: nothing meant for the dead one is in it."""
-        self._lanes.pop(lane).close()
+        if lane in self._lanes:
+            self._lanes.pop(lane).close()
         links = self.given.held.links
         old, links[lane] = links[lane], descriptors.LaneLink.make()
         old.close()
         self.tell(supervision.LaneReplaced(lane), links[lane].control.fileno())
+
+    def _carry(self, lane: int, host: int, link: socket.socket) -> None:
+        """Have the process of lane `host` carry `lane` until the other end of `link` closes. Raises OSError."""
+        self._replace_link(lane)
+        given = self.given
+        children.make_lane(self._lanes[host], lane, given.lanes, given.mtu, given.held, link.fileno())
 
     def _watched(self, name: str, poke: Callable[[], None]) -> None:
         patience = _PATIENCE.get(name, 1.0)
@@ -187,7 +204,9 @@ class Staff:
     # -- upgrades ------------------------------------------------------------------------------------------------------
 
     def leave(self) -> list[state.ChildState]:
-        """The processes that run, for the next supervisor."""
+        """The processes that run, for the next supervisor. Raises OSError when a stand-in does not let its guest go."""
+        for lane in range(self.given.lanes):
+            self._stand_ins.take_back(lane)
         left = []
         for child in self._supervisor.children.values():
             link = self._link(child.name)
@@ -204,6 +223,7 @@ class Staff:
     def adopt(self, left: list[state.ChildState]) -> None:
         """Take the processes over that a former supervisor left, and start those that it had lost. Raises OSError."""
         self.control_ready = True  # lanes hold sessions of a control before ours
+        self._linked = set(range(self.given.lanes))
         found = {child.name: child for child in left}
         for name in self.names:
             if name not in found:

@@ -73,6 +73,7 @@ class Checks:
         self._see(Item.CONTROL, "", State.OK, None, "", now)
         node = _table(status.get("node"))
         self._crypto(tuple(str(name) for name in _list(_table(node.get("self_tests")).get("failed"))), now)
+        self._lanes(node.get("lanes"), node.get("lanes_running"), now)
         match node.get("security"):
             case "degraded":
                 self._see(Item.SECURITY, "", State.WARNING, Reason.SECURITY_DEGRADED, "auth-plaintext is in use", now)
@@ -84,6 +85,13 @@ class Checks:
         self.pids = {str(p.get("component")): p["pid"] for p in processes if isinstance(p.get("pid"), int)}
         self._drops = _table(status.get("drops"))
         self._held = [_table(row) for row in _list(status.get("breakers"))]
+
+    def _lanes(self, wanted: Any, running: Any, now: float) -> None:
+        if not (isinstance(wanted, int) and isinstance(running, int)) or running >= wanted:
+            self._see(Item.LANES, "", State.OK, None, "", now)
+            return
+        state, reason = (State.WARNING, Reason.FEWER_LANES) if running else (State.FAILING, Reason.NO_LANES)
+        self._see(Item.LANES, "", state, reason, f"{running} of {wanted} lanes run", now)
 
     def _crypto(self, failed: tuple[str, ...], now: float) -> None:
         state, reason = (State.FAILING, Reason.SELF_TEST_FAILED) if failed else (State.OK, None)

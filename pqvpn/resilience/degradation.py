@@ -87,6 +87,13 @@ class Mode(Enum):
         "the tunnel, handshakes, the control socket, lines on standard error", Reason.CHILD_DIED,
         "by itself: it is replaced and reads what waits", "telemetry/envelope.py", "tests/netns/test_netns_observer.py",
     )  # fmt: skip
+    FEWER_LANES = (
+        "fewer-lanes", "a lane's process ends again and again",
+        "throughput: the process of another lane carries its packets as well",
+        "every session and both directions; never the last lane: when all end, the tunnel is closed",
+        Reason.FEWER_LANES, "by itself once the lane lives at one of its rare tries, or at once by `pqvpn reload`",
+        "node/standins.py", "tests/netns/test_netns_fewer_lanes.py",
+    )  # fmt: skip
     RARE_TRIES = (
         "rare-tries", "a process ends again and again", "what that process does, between rare tries",
         "all other processes", Reason.RESTART_LOOP, "by itself once it lives, or at once by `pqvpn reload`",

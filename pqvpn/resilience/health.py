@@ -68,6 +68,7 @@ class Item(Enum):
 
     CONTROL = ("node.control", "control", "control reports", (), (2.0, 2.0, 30.0), True)
     PROCESSES = ("node.processes", "supervisor", "processes stay up", (), (0.0, 10.0, 60.0), False)
+    LANES = ("node.lanes", "data", "every lane has a process of its own", (), (2.0, 4.0, 30.0), False)
     CRYPTO = ("crypto.self_test", "crypto", "primitives give their known answers", (), (0.0, 5.0, 600.0), True)
     SECURITY = (
         "crypto.security", "crypto", "security with every peer is full", ("crypto.self_test",), (0.0, 5.0, 30.0), False,

@@ -277,6 +277,9 @@ REPLAYS: Final = _instrument("pqvpn.replay.rejected", "counter", "{packet}", "pa
 ERROR_COUNT: Final = _instrument(
     "pqvpn.errors", "counter", "{error}", "failures by what the node does and why", ACTION, REASON
 )
+LANES_RUNNING: Final = _instrument(
+    "pqvpn.lane.running", "updown", "{lane}", "lanes that have a process of their own; the others are carried or gone"
+)
 LANE_BUSY: Final = _instrument("pqvpn.lane.busy", "gauge", "1", "share of one processor that a lane took", LANE)
 LANE_OPERATIONS: Final = _instrument(
     "pqvpn.lane.operations", "counter", "{operation}", "reads, writes, turns and faults of a lane", LANE, OPERATION

@@ -90,6 +90,16 @@ def test_degraded_is_loud() -> None:
     assert any(note.alarm and "degraded" in note.text for note in view.headline(shown))
 
 
+def test_fewer_lanes_are_loud() -> None:
+    shown = answer(peer("beta"))
+    shown["node"]["lanes_running"] = 2
+    assert "UDP port 51820, 2 lanes" in status.plain(shown)
+    assert not any(note.alarm and "lanes" in note.text for note in view.headline(shown))
+    shown["node"]["lanes_running"] = 1
+    assert "UDP port 51820, 1 of 2 lanes" in status.plain(shown)
+    assert any(note.alarm and "1 of 2 lanes" in note.text for note in view.headline(shown))
+
+
 def test_an_answer_with_nothing_in_it_is_shown() -> None:
     assert "No peers are configured" in status.plain({})
     assert status.plain({"peers": [{}], "node": {}}).splitlines()

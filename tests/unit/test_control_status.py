@@ -98,6 +98,13 @@ def test_a_node_whose_interface_is_not_up_is_starting() -> None:
     assert node(Processes((), {"spawn": 0.1}))["state"] == "starting"
 
 
+def test_lanes_that_run_are_counted() -> None:
+    lanes = [ProcessInfo(f"lane-{n}", 80 + n, 0, 100.0) for n in range(START.lanes)]
+    assert node(Processes((), {}))["lanes_running"] == START.lanes, "not known yet"
+    assert node(Processes((*STARTED.processes, *lanes), {}))["lanes_running"] == START.lanes
+    assert node(Processes((*STARTED.processes, *lanes[1:]), {}))["lanes_running"] == START.lanes - 1
+
+
 def test_security_is_told_loudly() -> None:
     weak = Session(**{f: getattr(SESSION, f) for f in SESSION.__dataclass_fields__} | {"policy": POLICY_AUTH_PLAINTEXT})
     assert node()["security"] == "full"

@@ -18,7 +18,7 @@ from pqvpn.resilience.boundary import TRIES, Boundary
 from pqvpn.telemetry.crashes.telling import teller
 
 TEXT = "tell-tale"
-PARTS = ("callback", "children", "spare", "watch", "service", "upgrade", "reload")
+PARTS = ("callback", "children", "stand-ins", "spare", "watch", "service", "upgrade", "reload")
 
 
 class Rig:
@@ -40,6 +40,7 @@ class Rig:
             "_supervisor": SimpleNamespace(
                 next_start=lambda: None, start_due=part("children"), fatal=None, progressing=lambda _: True
             ),
+            "_staff": SimpleNamespace(cover_lanes=part("stand-ins")),
             "_watch": SimpleNamespace(due=None, look_if_due=part("watch")),
             "_spare": SimpleNamespace(due=None, refill=part("spare")),
             "_service": SimpleNamespace(due=None, look=part("service")),

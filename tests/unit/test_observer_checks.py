@@ -84,6 +84,25 @@ def test_lanes_that_take_nothing(house: House) -> None:
     assert house.finding(Item.TRAFFIC).state is State.OK
 
 
+def test_fewer_lanes(house: House) -> None:
+    def lanes(running: object) -> NodeObserved:
+        return node(node={"security": "full", "lanes": 2, "lanes_running": running})
+
+    house.hold(lanes(2))
+    house.hold(lanes(1), seconds=1)
+    assert house.finding(Item.LANES).state is State.OK, "one that is just replaced"
+    house.hold(lanes(1))
+    found = house.finding(Item.LANES)
+    assert (found.state, found.reason, found.evidence) == (State.WARNING, Reason.FEWER_LANES, "1 of 2 lanes run")
+    house.hold(lanes(0))
+    found = house.finding(Item.LANES)
+    assert (found.state, found.reason) == (State.FAILING, Reason.NO_LANES)
+    house.hold(lanes(2))
+    assert house.finding(Item.LANES).state is State.OK
+    house.hold(lanes("nonsense"), node())
+    assert house.finding(Item.LANES).state is State.OK
+
+
 def test_control_that_falls_silent(house: House) -> None:
     house.hold(node())
     house.check(3)

@@ -413,7 +413,7 @@ def test_all_instruments_exist_and_no_others() -> None:
     for kind in FACTS.values():
         node.tell(example(kind))
     node.tell(facts.PeerObserved("beta", STATUS))
-    node.tell(facts.NodeObserved({"node": {"uptime_seconds": 1.0}, "drops": {"replay": 1}}, 0.0))
+    node.tell(facts.NodeObserved({"node": {"uptime_seconds": 1.0, "lanes_running": 1}, "drops": {"replay": 1}}, 0.0))
     node.tell(facts.HandshakeStarted("beta", ENDPOINT, "b" * 32, "rekey"))
     node.tell(facts.HandshakeCompleted("beta", SESSION, "initiator", "S", ENDPOINT, 0.1, "b" * 32))
     for now in (1.0, 2.0):

@@ -50,7 +50,7 @@ _STATES: Final = frozenset({"up", "connecting", "stale", "down"})
 _MESSAGES: Final = frozenset({"m1", "m3"})
 _ROLES: Final = frozenset({"initiator", "responder"})
 _BREAKERS: Final = frozenset({"peer", "path", "crypto", "dns", "netlink", "otlp", "crash-reports"})
-_OPERATIONS: Final = frozenset({"http"})
+_OPERATIONS: Final = frozenset({"http", "restart"})
 _BREAKER_STATES: Final = frozenset({"closed", "open", "half_open"})
 _BREAKER_CAUSES: Final = frozenset(
     {"rate", "consecutive", "waited", "probe_failed", "probes_passed", "held_open", "held_closed", "reset"}
@@ -75,6 +75,7 @@ class Metrics:
         self.lost = {"link": 0, "peers": 0}
         self._now = 0.0
         self._started_at: float | None = None
+        self._lanes_running: float | None = None
         self._peers: dict[str, tuple[dict[str, Any], float]] = {}
         self._triggers: OrderedDict[str, str] = OrderedDict()
         self._open_breakers: dict[str, set[str]] = {}
@@ -161,6 +162,8 @@ class Metrics:
         node = fact.status.get("node", {})
         uptime = _number(node.get("uptime_seconds"), -1.0)
         self._started_at = envelope.now - uptime if uptime >= 0 else None
+        running = _number(node.get("lanes_running"), -1.0)
+        self._lanes_running = running if running >= 0 else None
         self._lag.record(max(0.0, fact.lag))
         for name, count in fact.status.get("drops", {}).items():
             drop = name if name in _DROPS else OTHER
@@ -247,6 +250,7 @@ class Metrics:
             names.BREAKERS_OPEN: lambda: [
                 (len(keys), {names.BREAKER: kind}) for kind, keys in self._open_breakers.items()
             ],
+            names.LANES_RUNNING: lambda: [] if self._lanes_running is None else [(self._lanes_running, {})],
             names.LANE_BUSY: lambda: [(share, {names.LANE: lane}) for lane, share in self._busy.items()],
             names.QUEUE_DEPTH: lambda: [(n, {names.QUEUE: queue}) for queue, n in self._readings.queues.items()],
             names.MEMORY: lambda: self._of_processes("resident"),
