@@ -518,6 +518,7 @@ class ClockJumped(Fact):
     event = "clock.jumped"
     level = "warning"
     seconds: float
+    reason: Reason = Reason.CLOCK_JUMPED
 
 
 @dataclass(frozen=True, slots=True)

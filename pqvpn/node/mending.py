@@ -63,7 +63,7 @@ class Mender:
             self._refused = str(error)
             return
         done = f"put back: {fault}" if look.exists else "the interface was made anew"
-        self._publish(HealthActed(item.code, "mended", done, reason if item is Item.INTERFACE else None))
+        self._publish(HealthActed(item.code, "mended", done, reason))
 
 
 def _fault(look: InterfaceObserved) -> str:

@@ -10,12 +10,13 @@ from collections.abc import Callable
 from typing import Final
 
 from pqvpn.control.supervision import ProcessInfo
-from pqvpn.facts import FactHook, Problem
+from pqvpn.facts import ChildEnded, FactHook, Problem
 from pqvpn.host import stacks
 from pqvpn.node import children
 from pqvpn.node.children import Waiting
 from pqvpn.reasons import Reason
 from pqvpn.resilience.backoff import Backoff
+from pqvpn.resilience.supervisor import describe_exit
 
 AFTER: Final = 2.0
 """Seconds between a start or a replacement and the making of the next spare."""
@@ -118,8 +119,9 @@ class Spare:
         self.deaths += 1
         waiting = self._forget()
         if waiting is not None:
-            waiting.process.popen.wait()
+            code = waiting.process.popen.wait()
             waiting.end()
+            self._publish(ChildEnded("spare", waiting.process.popen.pid, describe_exit(code), Reason.CHILD_DIED))
         if self._clock() - self._made_at >= _LIVED:
             self._backoff.reset()
         self._due_again(self._backoff.next())

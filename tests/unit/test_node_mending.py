@@ -41,13 +41,14 @@ def test_what_is_seen_once_is_left_alone() -> None:
 
 
 def test_each_fault_has_its_act_and_is_told() -> None:
-    for seen, act in ((GONE, "recreate"), (DOWN, "restore"), (LESS, "restore")):
+    gone, down = Reason.TUN_GONE, Reason.TUN_DOWN
+    for seen, act, reason in ((GONE, "recreate", gone), (DOWN, "restore", down), (LESS, "restore", down)):
         world = World()
         world.look(seen, seen)
         assert world.done == [act]
         (fact,) = world.told
         assert isinstance(fact, HealthActed)
-        assert fact.outcome == "mended"
+        assert (fact.outcome, fact.reason) == ("mended", reason)
 
 
 def test_a_fight_is_fought_rarely() -> None:
