@@ -18,6 +18,11 @@ def now_ns() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
+def spent() -> float:
+    """Seconds of processor time that this thread has had: it stands while others have the processor, or we wait."""
+    return time.thread_time()
+
+
 def process_started_at() -> float:
     """When the kernel started this process, in the same seconds (resolution 10 ms)."""
     fields = Path("/proc/self/stat").read_text(encoding="ascii").rpartition(")")[2].split()

@@ -1,15 +1,16 @@
 """When the supervisor looks at its interface.
 
-Owns the rhythm: every interval, less often when a look takes long, so that it never keeps the supervisor from its
-children, and less often when the kernel refuses, by breaker and backoff. What a look is, is `host/interface_look.py`;
-what is done about it is `mending.py`; what it means for health is the observer's matter.
+Owns the rhythm: every interval, less often when a look is much work, so that it never keeps the supervisor from its
+children, and less often when the kernel refuses, by breaker and backoff. Work is processor time: a look that took long since
+the machine was busy must not put off the next one, when something may be to be mended. What a look is, is
+`host/interface_look.py`; what is done about it is `mending.py`; what it means for health is the observer's matter.
 """
 
 from typing import TYPE_CHECKING, Final
 
 from pqvpn.errors import PqvpnError
 from pqvpn.facts import FactHook, RetryEnded, RetryWaiting
-from pqvpn.host.clock import now
+from pqvpn.host.clock import spent
 from pqvpn.node.mending import Mender
 from pqvpn.reasons import Reason
 from pqvpn.resilience.backoff import Backoff
@@ -46,12 +47,11 @@ class InterfaceWatch:
         """
         if self.due is None or time < self.due or interface is None:
             return False
-        wait = _LONGEST  # unless the look comes to its end
+        wait, before = _LONGEST, spent()  # so long unless the look comes to its end
         try:
             wait = self._look(interface, time)
         finally:
-            took = now() - time
-            self.due = time + max(self._interval, took / _SHARE, wait)
+            self.due = time + max(self._interval, min((spent() - before) / _SHARE, _LONGEST), wait)
         return True
 
     def _look(self, interface: "Interface", time: float) -> float:
