@@ -184,7 +184,7 @@ NODE_ALERTS: Final = (
         "HealthDegraded", "warning",
         (Reason.TUN_GONE, Reason.TUN_DOWN, Reason.ADDRESS_CONFLICT, Reason.TUN_STUCK, Reason.SEND_REFUSED,
          Reason.NOT_REPORTING, Reason.STATE_UNWRITABLE, Reason.FACTS_LOST, Reason.COLLECTOR_UNREACHABLE,
-         Reason.COLLECTOR_REFUSED, Reason.COLLECTOR_TLS),
+         Reason.COLLECTOR_REFUSED, Reason.COLLECTOR_TLS, Reason.STARVED),
         f'max by ({_NODE}, pqvpn_health_item, pqvpn_process, pqvpn_reason) '
         f'(pqvpn_health_state{{pqvpn_health_item!~"{_OWN}"}}) >= 1',
         "30s", "{{ $labels.pqvpn_health_item }} of {{ $labels.instance }} is not well: {{ $labels.pqvpn_reason }}",

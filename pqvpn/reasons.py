@@ -186,6 +186,11 @@ class Reason(Enum):
         "a process of the node takes far more memory than it should",
         "restart the node when convenient, and report it with: pqvpn diag bundle",
     )  # fmt: skip
+    STARVED = (
+        "host.starved", Action.FALLBACK, Who.HOST, os.EX_TEMPFAIL,
+        "control gets its turn much too late: the machine has no processor time left for the node",
+        "see what takes the processor (top), or the quota of the node's cgroup; packets and handshakes are slow meanwhile",
+    )  # fmt: skip
     ALREADY_RUNNING = (
         "node.already_running", Action.SHUTDOWN, Who.OPERATOR, os.EX_CONFIG,
         "a node with this configuration already runs",

@@ -24,6 +24,11 @@ MEMORY_FAILS: Final = 1 << 30
 DESCRIPTORS_WARN: Final = 0.8
 DESCRIPTORS_FAIL: Final = 0.95
 HUNG: Final = 10.0
+REFUSED_STANDS: Final = 30.0
+"""Seconds for which a refusal of the kernel stands while nothing is tried: senders inside wait longer after each."""
+LATE_WARNS: Final = 0.5
+LATE_FAILS: Final = 5.0
+"""Seconds that control's loop came late: a busy machine has tenths, one without processor time has seconds."""
 _MOST_PROCESSES: Final = 64
 
 _REASONS: Final = {reason.code: reason for reason in Reason}
@@ -43,6 +48,7 @@ class Checks:
         self._ends: dict[str, deque[float]] = {}
         self._last: InterfaceObserved | None = None
         self._sends: tuple[int, int] | None = None
+        self._refused: tuple[float, State, str] | None = None
         self._drops: Mapping[str, Any] = {}
         self._held: list[Mapping[str, Any]] = []
         self._lost = 0
@@ -53,8 +59,9 @@ class Checks:
     def take(self, fact: Fact, now: float) -> None:
         """Draw from a fact what it says about health."""
         match fact:
-            case NodeObserved(status):
+            case NodeObserved(status, lag):
                 self._node(status, now)
+                self._late(lag, now)
             case PeerObserved(peer, status):
                 self._peer(peer, status, now)
             case InterfaceObserved():
@@ -92,6 +99,11 @@ class Checks:
             return
         state, reason = (State.WARNING, Reason.FEWER_LANES) if running else (State.FAILING, Reason.NO_LANES)
         self._see(Item.LANES, "", state, reason, f"{running} of {wanted} lanes run", now)
+
+    def _late(self, lag: float, now: float) -> None:
+        state = State.FAILING if lag >= LATE_FAILS else State.WARNING if lag >= LATE_WARNS else State.OK
+        reason, evidence = (None, "") if state is State.OK else (Reason.STARVED, f"control came {lag:.1f} s late")
+        self._see(Item.PROCESSOR, "", state, reason, evidence, now)
 
     def _crypto(self, failed: tuple[str, ...], now: float) -> None:
         state, reason = (State.FAILING, Reason.SELF_TEST_FAILED) if failed else (State.OK, None)
@@ -177,7 +189,11 @@ class Checks:
         more, lost = sends - before[0], refused - before[1]
         if lost > 0:
             state = State.WARNING if more > 0 else State.FAILING
-            evidence = f"{lost} datagrams were refused, {more} went out"
+            self._refused = now, state, f"{lost} datagrams were refused, {more} went out"
+        elif more > 0 or (self._refused is not None and now - self._refused[0] > REFUSED_STANDS):
+            self._refused = None
+        if self._refused is not None:
+            _, state, evidence = self._refused
             self._see(Item.SOCKETS, "", state, Reason.SEND_REFUSED, evidence, now)
         else:
             self._see(Item.SOCKETS, "", State.OK, None, "", now)

@@ -96,6 +96,7 @@ class Item(Enum):
         "telemetry.crash_reports", "telemetry", "the crash server takes reports", (), (10.0, 6.0, 600.0), False,
     )  # fmt: skip
     DESCRIPTORS = ("host.descriptors", "host", "descriptors are left", (), (4.0, 10.0, 60.0), False)
+    PROCESSOR = ("host.processor", "host", "processes get their turn in time", (), (3.0, 10.0, 60.0), False)
     MEMORY = ("host.memory", "host", "memory is as expected", (), (10.0, 30.0, 60.0), False)
 
 

@@ -181,6 +181,36 @@ def test_datagrams_that_the_kernel_refuses(house: House) -> None:
     assert house.finding(Item.SOCKETS).state is State.WARNING, "some go out"
 
 
+def test_a_refusal_stands_while_nothing_is_tried(house: House) -> None:
+    """A sender inside that hears nothing waits longer and longer: between two tries nothing is known to be well."""
+    house.hold(node(drops={"udp_send": 0}), seconds=1)
+    house.check(2, sends=5)
+    house.hold(node(drops={"udp_send": 1}), seconds=1)
+    house.check(10, sends=5)
+    assert house.finding(Item.SOCKETS).state is State.FAILING
+    house.check(1, sends=6)
+    house.check(8, sends=6)
+    assert house.finding(Item.SOCKETS).state is State.OK, "something went out"
+    house.hold(node(drops={"udp_send": 2}), seconds=1)
+    house.check(50, sends=6)
+    assert house.finding(Item.SOCKETS).state is State.OK, "not for ever: nobody may want to send"
+
+
+def test_control_that_comes_too_late(house: House) -> None:
+    late = NodeObserved(node().status, 0.8)
+    house.hold(late, seconds=2)
+    assert house.finding(Item.PROCESSOR).state is not State.WARNING, "once is no want"
+    house.hold(late, seconds=4)
+    assert (house.finding(Item.PROCESSOR).state, house.finding(Item.PROCESSOR).reason) == (
+        State.WARNING,
+        Reason.STARVED,
+    )
+    house.hold(NodeObserved(node().status, 6.0), seconds=4)
+    assert house.finding(Item.PROCESSOR).state is State.FAILING
+    house.hold(node(), seconds=12)
+    assert house.finding(Item.PROCESSOR).state is State.OK
+
+
 def test_a_jump_of_the_wall_clock(house: House) -> None:
     house.check(3)
     house.hold(ClockJumped(3600.0), seconds=1)
