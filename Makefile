@@ -6,9 +6,10 @@ FUZZ_STAMP := $(VENV)/.installed-fuzz
 TESTS ?=
 FUZZ_SECONDS ?= 600
 BENCH ?=
+CHAOS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stack stack-down test-stack test test-fast test-slow test-canary lint fmt fuzz bench bench-bars bench-telemetry bench-resilience demo-resilience docs lock venv clean
+.PHONY: help demo stack stack-down test-stack test test-fast test-slow test-canary lint fmt fuzz bench bench-bars bench-telemetry bench-resilience demo-resilience chaos docs lock venv clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -80,6 +81,10 @@ bench-telemetry: $(STAMP) ## Measure what telemetry costs the data path; fails w
 bench-resilience: $(STAMP) ## Kill every process under TCP at full rate; fails when a bar is missed
 	@scripts/packages.sh ip
 	$(BIN)/python -m bench.resilience $(BENCH)
+
+chaos: $(STAMP) ## Every fault at random, with what must hold after each; CHAOS="--seed 7 --for 2h"
+	@scripts/packages.sh ip
+	@$(BIN)/python -m lab.chaos $(CHAOS)
 
 docs: $(STAMP) ## Write the generated pages of docs/ anew
 	$(BIN)/python -m pqvpn.cli.docs docs

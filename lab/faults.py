@@ -36,12 +36,16 @@ class Fault:
     _group: pathlib.Path | None = None
     _home: pathlib.Path | None = None
     _eater: "subprocess.Popen[bytes] | None" = None
+    _limit: tuple[int, int] | None = None
 
     def undo(self) -> None:
-        """Let a process that survived go on, and remove the cgroup."""
+        """Let a process that survived go on, with its memory, and remove the cgroup."""
         if self.kind == "stop":
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGCONT)
+        if self._limit is not None:
+            with contextlib.suppress(ProcessLookupError):
+                resource.prlimit(self.pid, resource.RLIMIT_AS, self._limit)
         if self._group is None:
             return
         if self._eater is not None:
@@ -86,8 +90,9 @@ def _starve(pid: int) -> Fault:
         except OSError:
             with contextlib.suppress(OSError):
                 group.rmdir()
-    resource.prlimit(pid, resource.RLIMIT_AS, (1 << 20, 1 << 20))
-    return Fault("memory", pid, "RLIMIT_AS")
+    before = resource.prlimit(pid, resource.RLIMIT_AS)
+    resource.prlimit(pid, resource.RLIMIT_AS, (1 << 20, before[1]))
+    return Fault("memory", pid, "RLIMIT_AS", _limit=before)
 
 
 def _eat(group: pathlib.Path) -> "subprocess.Popen[bytes]":

@@ -50,6 +50,8 @@ class Node:
         self.listen = listen
         self.interfaces = [ipaddress.ip_interface(address) for address in addresses]
         self.process: subprocess.Popen[Any] | None = None
+        self.runs_by: Sequence[str] = PQVPN
+        """What `up` is run by: the command line, or something of a test around it."""
 
     @property
     def address(self) -> str:
@@ -97,7 +99,11 @@ class Node:
             raise LabError(f"{self.name} runs already")
         with open(self.log_file, "ab") as log:
             self.process = self.namespace.popen(
-                [*PQVPN, "up", "--config", str(self.config)], cwd=ROOT, env=_environment(), stdout=log, stderr=log
+                [*self.runs_by, "up", "--config", str(self.config)],
+                cwd=ROOT,
+                env=_environment(),
+                stdout=log,
+                stderr=log,
             )
 
     def up(self, timeout: float = 30.0) -> None:

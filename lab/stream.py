@@ -26,6 +26,7 @@ MARKER = b"resilience-must-not-be-seen-outside"
 """Stands in every KiB that is sent."""
 _PART = (MARKER.ljust(1024, b"\x5a")) * 64
 _READ = 1 << 20
+_SO_MAX_PACING_RATE = 47
 
 
 @dataclass
@@ -77,10 +78,13 @@ def _take(arriving: _Arriving, buffer: memoryview) -> bool:
     return False
 
 
-def send(address: str, port: int, count: int) -> None:
-    """Send on `count` connections until SIGTERM, then end each orderly and say what was sent."""
+def send(address: str, port: int, count: int, rate: int = 0) -> None:
+    """Send on `count` connections until SIGTERM, then end each orderly and say what was sent.
+
+    `rate`: bytes a second of each, 0: as fast as it goes.
+    """
     stop = threading.Event()
-    threads = [threading.Thread(target=_send, args=(number, address, port, stop)) for number in range(count)]
+    threads = [threading.Thread(target=_send, args=(number, address, port, stop, rate)) for number in range(count)]
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     for thread in threads:
         thread.start()
@@ -89,10 +93,13 @@ def send(address: str, port: int, count: int) -> None:
             thread.join(0.2)  # signals are handled between waits
 
 
-def _send(number: int, address: str, port: int, stop: threading.Event) -> None:
+def _send(number: int, address: str, port: int, stop: threading.Event, rate: int) -> None:
     sent, crc, broken = 0, 0, ""
     try:
         with socket.create_connection((address, port), timeout=60.0) as out:
+            if rate:
+                out.setsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, rate)
+                out.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, len(_PART))
             while not stop.is_set():
                 out.sendall(_PART)
                 sent += len(_PART)
@@ -124,8 +131,12 @@ def main() -> int:
     parser.add_argument("address")
     parser.add_argument("port", type=int)
     parser.add_argument("--count", type=int, default=1)
+    parser.add_argument("--rate", type=int, default=0, help="bytes a second of each connection (default: no limit)")
     options = parser.parse_args()
-    (receive if options.side == "receive" else send)(options.address, options.port, options.count)
+    if options.side == "receive":
+        receive(options.address, options.port, options.count)
+    else:
+        send(options.address, options.port, options.count, options.rate)
     return 0
 
 

@@ -29,10 +29,14 @@ class Pause:
 
 
 class Streams:
-    """`count` connections from one node to another while in the `with` block. `bytes` and `lost` are known afterwards."""
+    """`count` connections from one node to another while in the `with` block. `bytes` and `lost` are known afterwards.
 
-    def __init__(self, sender: Node, receiver: Node, count: int, port: int = 5201) -> None:
+    `rate`: bytes a second of each, 0: as fast as it goes.
+    """
+
+    def __init__(self, sender: Node, receiver: Node, count: int, port: int = 5201, rate: int = 0) -> None:
         self._sender, self._receiver, self._count, self._port = sender, receiver, count, port
+        self._rate = rate
         self._told: dict[str, list[dict[str, Any]]] = {"receive": [], "send": []}
         self._grown = threading.Condition()
         self.lost: list[str] = []
@@ -90,7 +94,7 @@ class Streams:
 
     def _start(self, node: Node, side: str) -> "subprocess.Popen[str]":
         command = [sys.executable, "-m", "lab.stream", side, self._receiver.address, str(self._port)]
-        command += ["--count", str(self._count)]
+        command += ["--count", str(self._count), "--rate", str(self._rate)]
         process = node.namespace.popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         thread = threading.Thread(target=self._listen, args=(process, side), daemon=True, name=f"stream {side}")
         self._threads = [*getattr(self, "_threads", []), thread]
