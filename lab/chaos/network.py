@@ -1,13 +1,11 @@
-"""Faults of interfaces, addresses and routes, inside and outside; and of the wall clock and the disk."""
+"""Faults of interfaces, addresses and routes, inside and outside."""
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 from lab.chaos.faults import Blow
 from lab.chaos.scene import INNER, LINK, OUTER, TUNNEL, default_route
 
-_PART: Final = bytes(1 << 16)
 _OUTSIDE: Final = ("10.0.0.0/24", "dev", LINK)
 
 
@@ -70,25 +68,3 @@ def outer_route_deleted(blow: Blow) -> Iterator[str]:
     finally:
         inside.run(["ip", "route", "add", *_OUTSIDE])
         default_route(inside, name)
-
-
-def clock_jumps(seconds: float) -> Callable[[Blow], Iterator[str]]:
-    """The wall clock, as all processes of the node see it. It jumps back later, which is one more jump."""
-
-    def do(blow: Blow) -> Iterator[str]:
-        blow.house.shift_clock(seconds)
-        yield f"the wall clock by {seconds:+.0f} s"
-
-    return do
-
-
-def disk_full(blow: Blow) -> Iterator[str]:
-    """To the last byte, as long as it lasts."""
-    place = blow.house.state / "fill"
-    with contextlib.suppress(OSError), open(place, "wb", buffering=0) as fill:
-        while True:
-            fill.write(_PART)
-    try:
-        yield "the state folder's tmpfs filled"
-    finally:
-        place.unlink()

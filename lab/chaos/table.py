@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from lab.chaos import dependencies, network, processes
+from lab.chaos import dependencies, machine, network, processes
 from lab.chaos.faults import Fault, Healer, fault
 from lab.chaos.scene import OBSERVER_HANGS
 
@@ -25,14 +25,14 @@ TABLE: Final[tuple[Fault, ...]] = (
     fault("kill-supervisor", "the supervisor is killed", _MANAGER, "node.killed", processes.supervisor_killed),
     fault(
         "descriptors", "a process gets no more descriptors", _WORLD, "host.descriptors host.state_unwritable",
-        processes.few_descriptors, f"{_PROCESSES} supervisor",
+        machine.few_descriptors, f"{_PROCESSES} supervisor",
     ),
     fault(
-        "cpu", "the node gets hardly any processor time", _WORLD, "host.starved node.child_hung", processes.starved,
+        "cpu", "the node gets hardly any processor time", _WORLD, "host.starved node.child_hung", machine.starved,
     ),
     fault(
         "disk-full", "the state folder's disk is full", _WORLD,
-        "host.state_unwritable host.disk_low telemetry.disk_full", network.disk_full,
+        "host.state_unwritable host.disk_low telemetry.disk_full", machine.disk_full,
     ),
     fault("interface-deleted", "the tunnel's interface is deleted", _NODE, "tun.gone", network.interface_deleted),
     fault("interface-down", "the tunnel's interface is switched off", _NODE, "tun.down", network.interface_down),
@@ -41,8 +41,8 @@ TABLE: Final[tuple[Fault, ...]] = (
     fault("link-down", "the outer link is down", _WORLD, _AWAY, network.link_down),
     fault("outer-address-removed", "the outer address is removed", _WORLD, _AWAY, network.outer_address_removed),
     fault("outer-route-deleted", "the outer routes are deleted", _WORLD, _AWAY, network.outer_route_deleted),
-    fault("clock-ahead", "the wall clock jumps ahead", _NODE, "host.clock_jumped", network.clock_jumps(7200.0)),
-    fault("clock-back", "the wall clock jumps back", _NODE, "host.clock_jumped", network.clock_jumps(-7200.0)),
+    fault("clock-ahead", "the wall clock jumps ahead", _NODE, "host.clock_jumped", machine.clock_jumps(7200.0)),
+    fault("clock-back", "the wall clock jumps back", _NODE, "host.clock_jumped", machine.clock_jumps(-7200.0)),
     fault("names-dead", "the name server is gone", _WORLD, "network.dns_failed", dependencies.names_dead),
     fault(
         "collector-dead", "the collector is gone", _WORLD, "telemetry.collector_unreachable",
