@@ -74,9 +74,27 @@ def inject(kind: str, pid: int) -> Fault:
             return _starve(pid)
 
 
+def memory_obstacle() -> str:
+    """Why no process can be killed for want of memory here, which takes a cgroup; empty when one can be made."""
+    for hierarchy, file in _hierarchies():
+        group = hierarchy / f"pqvpn-lab-try-{os.getpid()}"
+        with contextlib.suppress(OSError):
+            group.mkdir()
+            try:
+                if (group / file).exists():
+                    return ""
+            finally:
+                group.rmdir()
+    return "no memory cgroup can be made here"
+
+
+def _hierarchies() -> tuple[tuple[pathlib.Path, str], ...]:
+    return (CGROUPS, "memory.max"), (CGROUPS / "memory", "memory.limit_in_bytes")
+
+
 def _starve(pid: int) -> Fault:
     """No more memory: by a cgroup where one can be made, else by the limit of its address space."""
-    for hierarchy, file in ((CGROUPS, "memory.max"), (CGROUPS / "memory", "memory.limit_in_bytes")):
+    for hierarchy, file in _hierarchies():
         group = hierarchy / f"pqvpn-lab-{pid}"
         try:
             group.mkdir()

@@ -51,8 +51,11 @@ class Streams:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._out.terminate()
+        if error is None:
+            self._out.terminate()
         for process in (self._out, self._in):
+            if error is not None:
+                process.kill()  # what is wrong is known already: nobody waits for an orderly end over a broken tunnel
             try:
                 process.wait(_END_SECONDS)
             except subprocess.TimeoutExpired:

@@ -119,7 +119,7 @@ def _failed(options: argparse.Namespace, done: Sequence[Step], lab: Lab, error: 
     for log in sorted(lab.folder.glob("*/log")):
         print(f"\nEnd of {log.parent.name}'s log:\n{log.read_text()[-_TAIL:]}", file=sys.stderr)
     print(f"\nSeed {options.seed}, after: {'; '.join(map(str, done)) or 'no fault'}", file=sys.stderr)
-    names = "" if options.faults == TABLE else f" --faults {','.join(each.name for each in options.faults)}"
+    names = f" --faults {','.join(options.named)}" if options.named else ""
     once = " --once" if options.once else ""
     print(
         f'Again: make chaos CHAOS="--seed {options.seed} --steps {len(done)} --for 24h{names}{once}"', file=sys.stderr
@@ -139,6 +139,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"No chaos is possible here: {found}", file=sys.stderr)
         return os.EX_UNAVAILABLE
     options.seed = secrets.randbelow(1 << 31) if options.seed is None else options.seed
+    options.named = () if options.faults == TABLE else tuple(each.name for each in options.faults)
+    for each, why in [(each, why) for each in options.faults if (why := each.obstacle())]:
+        print(f"Left out: {each.name}: {why}")
+        options.faults = tuple(other for other in options.faults if other is not each)
+    if not options.faults:
+        return os.EX_UNAVAILABLE
     print(f"Seed {options.seed}", flush=True)
     done: list[Step] = []
     with Lab() as lab:

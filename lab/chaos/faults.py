@@ -35,7 +35,7 @@ Do = Callable[[Blow], AbstractContextManager[str]]
 @dataclass(frozen=True, slots=True)
 class Fault:
     """An entry of the table. At least one of `codes` (see docs/reasons.md) has to stand in the log of the node within
-    `told_within` seconds, before the fault is taken back.
+    `told_within` seconds, before the fault is taken back. `obstacle`: why it cannot be had on this machine, empty when it can.
     """
 
     name: str
@@ -45,6 +45,7 @@ class Fault:
     do: Do
     places: tuple[str, ...] = ("",)
     told_within: float = 15.0
+    obstacle: Callable[[], str] = lambda: ""
 
 
 def fault(
@@ -55,8 +56,8 @@ def fault(
     do: Callable[[Blow], Iterator[str]],
     places: str = "",
     told_within: float = 15.0,
+    obstacle: Callable[[], str] = lambda: "",
 ) -> Fault:
     """An entry whose `do` is a generator; `codes` and `places` are separated by blanks."""
-    return Fault(
-        name, text, healer, frozenset(codes.split()), contextmanager(do), tuple(places.split()) or ("",), told_within
-    )
+    struck = tuple(places.split()) or ("",)
+    return Fault(name, text, healer, frozenset(codes.split()), contextmanager(do), struck, told_within, obstacle)

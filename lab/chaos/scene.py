@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from lab.chaos import servers, wallclock
+from lab.chaos.knocking import Knocking
 from lab.namespaces import Lab, LabError, Namespace
 from lab.nodes import Node, introduce, make_node
 from lab.stream import MARKER
@@ -128,7 +129,10 @@ class Scene:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.end_streams()
+        streams, self._streams = self._streams, None
+        if streams is not None:
+            streams.__exit__(kind, error, trace)
+            self.lost += streams.lost
         self._stack.close()
 
     def node(self, name: str) -> Node:
@@ -159,6 +163,8 @@ class Scene:
             house.node.start()
         for house in self.houses.values():
             house.node.wait_running(60.0)
+        for name, other in (("alpha", "beta"), ("beta", "alpha")):
+            stack.enter_context(Knocking(self.node(name).namespace, INNER[other]))
         self.wait_whole(60.0)
         self._warm_up()
         self.begin_streams()

@@ -5,6 +5,7 @@ from typing import Final
 from lab.chaos import dependencies, machine, network, processes
 from lab.chaos.faults import Fault, Healer, fault
 from lab.chaos.scene import OBSERVER_HANGS
+from lab.faults import memory_obstacle
 
 _PROCESSES: Final = "lane-0 control observer"
 _AWAY: Final = (
@@ -20,7 +21,7 @@ TABLE: Final[tuple[Fault, ...]] = (
     ),
     fault(
         "memory", "a process gets no more memory", _NODE, "host.out_of_memory", processes.by("memory"),
-        _PROCESSES,
+        _PROCESSES, obstacle=memory_obstacle,
     ),
     fault("kill-supervisor", "the supervisor is killed", _MANAGER, "node.killed", processes.supervisor_killed),
     fault(

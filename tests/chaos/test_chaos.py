@@ -46,12 +46,15 @@ def _once() -> list[Step]:
 
 @pytest.mark.parametrize("step", _once(), ids=lambda step: step.fault.name)
 def test_a_fault(stage: Stage, step: Step) -> None:
+    if why := step.fault.obstacle():
+        pytest.skip(why)
     outcome = suffer(stage.scene, stage.base, step)
     print(f"{step}: {outcome}")
 
 
 def test_a_random_sequence(stage: Stage) -> None:
-    for step in itertools.islice(plan(SEED, [each for each in TABLE if each.name not in SLOW]), STEPS):
+    faults = [each for each in TABLE if each.name not in SLOW and not each.obstacle()]
+    for step in itertools.islice(plan(SEED, faults), STEPS):
         print(f"{step}: {suffer(stage.scene, stage.base, step)}")
 
 
