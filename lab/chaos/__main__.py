@@ -104,7 +104,7 @@ def _run(scene: Scene, options: argparse.Namespace, done: list[Step]) -> None:
         if number % CONNECTION_LIVES == 0:
             scene.begin_streams()
             _check_lost(scene)
-    scene.end_streams()
+    scene.end_traffic()
     _check_lost(scene)
     check_captures(scene)
 

@@ -126,7 +126,7 @@ def check_outside(scene: Scene) -> None:
 
 
 def check_captures(scene: Scene) -> None:
-    """That the captures saw everything, once they are stopped. Raises ViolationError."""
+    """That the captures saw everything; ends them, so traffic has to have ended. Raises ViolationError."""
     for wire in scene.wires:
         wire.stop()
     check_outside(scene)

@@ -118,6 +118,7 @@ class Scene:
     lost: list[str] = field(default_factory=list)
     kills: int = 0
     _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    _knocking: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     _streams: Streams | None = None
 
     def __enter__(self) -> Self:
@@ -163,8 +164,9 @@ class Scene:
             house.node.start()
         for house in self.houses.values():
             house.node.wait_running(60.0)
+        stack.enter_context(self._knocking)
         for name, other in (("alpha", "beta"), ("beta", "alpha")):
-            stack.enter_context(Knocking(self.node(name).namespace, INNER[other]))
+            self._knocking.enter_context(Knocking(self.node(name).namespace, INNER[other]))
         self.wait_whole(60.0)
         self._warm_up()
         self.begin_streams()
@@ -226,6 +228,11 @@ class Scene:
         if streams is not None:
             streams.__exit__(None, None, None)
             self.lost += streams.lost
+
+    def end_traffic(self) -> None:
+        """The connection, and what knocks beside it: captures come to their end only when nothing passes any more."""
+        self.end_streams()
+        self._knocking.close()
 
     def wait_flowing(self, timeout: float) -> None:
         """Wait until something arrived since now."""

@@ -60,7 +60,7 @@ def test_a_random_sequence(stage: Stage) -> None:
 
 def test_nothing_was_lost_and_nothing_leaked(stage: Stage) -> None:
     """At the end, since only then the connection is compared byte by byte, and the captures are known to be whole."""
-    stage.scene.end_streams()
+    stage.scene.end_traffic()
     assert stage.scene.lost == []
     check_captures(stage.scene)
 
