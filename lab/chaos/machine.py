@@ -5,8 +5,8 @@ import itertools
 import os
 import pathlib
 import resource
-import subprocess
-import sys
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
@@ -16,8 +16,8 @@ from lab.waiting import wait_for
 
 _QUOTA: Final = (10_000, 1_000_000)
 """Microseconds of processor time in so many, for all processes of a node together."""
-_HOGS: Final = 64
-_HOG: Final = "import os\nos.sched_setaffinity(0, {int(__import__('sys').argv[1])})\nwhile True: pass"
+_STOPPED, _GOES = 0.95, 0.05
+"""Seconds."""
 _PART: Final = bytes(1 << 16)
 
 
@@ -36,7 +36,7 @@ def few_descriptors(blow: Blow) -> Iterator[str]:
 
 
 def starved(blow: Blow) -> Iterator[str]:
-    """Hardly any processor time for the whole node: by a cgroup where one can be made, else beside many hogs on one core."""
+    """Hardly any processor time for the whole node: by a cgroup where one can be made, else as cpulimit does it."""
     pids = blow.house.node.pids()
     group = _quota(pids)
     if group is not None:
@@ -45,16 +45,14 @@ def starved(blow: Blow) -> Iterator[str]:
         finally:
             _release(group)
         return
-    hogs = _crowd(pids)
+    over = threading.Event()
+    limiter = threading.Thread(target=_limit, args=(pids, over), name="limiter")
+    limiter.start()
     try:
-        yield f"{_HOGS} others on its core"
+        yield f"stopped for {_STOPPED:g} s and let go for {_GOES:g} s, in turn"
     finally:
-        for each in hogs:
-            each.kill()
-        for each in hogs:
-            each.wait()
-        for pid in blow.house.node.pids():
-            _pin(pid, os.sched_getaffinity(0))
+        over.set()
+        limiter.join()
 
 
 def _quota(pids: Sequence[int]) -> pathlib.Path | None:
@@ -93,17 +91,18 @@ def _removed(group: pathlib.Path) -> bool:
     return True
 
 
-def _crowd(pids: Sequence[int]) -> "list[subprocess.Popen[bytes]]":
-    core = max(os.sched_getaffinity(0))
+def _limit(pids: Sequence[int], over: threading.Event) -> None:
+    """All of them stand still together: for whoever is among them the machine was busy, nobody else was."""
+    while not over.wait(_GOES):
+        _tell(pids, signal.SIGSTOP)
+        over.wait(_STOPPED)
+        _tell(pids, signal.SIGCONT)
+
+
+def _tell(pids: Sequence[int], number: signal.Signals) -> None:
     for pid in pids:
-        _pin(pid, {core})
-    return [subprocess.Popen([sys.executable, "-I", "-S", "-c", _HOG, str(core)]) for _ in range(_HOGS)]
-
-
-def _pin(pid: int, cores: set[int]) -> None:
-    with contextlib.suppress(OSError):
-        for task in os.listdir(f"/proc/{pid}/task"):
-            os.sched_setaffinity(int(task), cores)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def clock_jumps(seconds: float) -> Callable[[Blow], Iterator[str]]:
