@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from lab.chaos.scene import COMPONENTS, RECOVERY, Scene, lines_since
+from lab.chaos.scene import COMPONENTS, RECOVERY, House, Scene, lines_since
 from lab.nodes import Node
 from lab.stream import MARKER
 from lab.waiting import WaitTimeoutError, wait_for
@@ -18,6 +18,11 @@ from lab.waiting import WaitTimeoutError, wait_for
 MEMORY_TOLERANCE: Final = 0.15
 """Share of a node's PSS by which it may stand above its base: caches fill, and pages are shared with more or fewer others."""
 DESCRIPTOR_TOLERANCE: Final = 0
+TOLD_EACH_TIME: Final = frozenset(("host.clock_jumped",))
+"""Codes whose records come with each fault, whatever health shows still."""
+CLEARS: Final = 10.0
+"""Seconds for which an item has to be well before it is shown so, at most; that of the clock takes longer."""
+_BAD: Final = ("warning", "failing")
 _SAMPLES: Final = 20
 _BETWEEN: Final = 0.1
 
@@ -92,6 +97,25 @@ def _above(before: Use, after: Use) -> list[str]:
         if count > most:
             found.append(f"{count} descriptors of {component}, {most} allowed")
     return found
+
+
+def wait_silent(house: House, codes: frozenset[str]) -> None:
+    """Wait until health shows none of the codes: what it shows still from another fault, it would not tell anew.
+
+    Raises ViolationError when it goes on showing one.
+    """
+    wanted = codes - TOLD_EACH_TIME
+
+    def silent() -> bool:
+        shown.clear()
+        shown.extend(str(i["code"]) for i in house.health() if i["state"] in _BAD and i.get("code") in wanted)
+        return not shown
+
+    shown: list[str] = []
+    try:
+        wait_for(f"{house.node.name}'s health to clear", silent, RECOVERY + CLEARS, 0.2)
+    except WaitTimeoutError as error:
+        raise ViolationError(f"{error}; {house.node.name} still shows {', '.join(shown) or 'nothing'}") from None
 
 
 def wait_told(node: Node, offset: int, codes: frozenset[str], timeout: float) -> str:

@@ -49,6 +49,7 @@ def plan(seed: int, faults: Sequence[Fault]) -> Iterator[Step]:
 def suffer(scene: Scene, base: Base, step: Step) -> Outcome:
     """Do it and see everything through. Raises ViolationError, or WaitTimeoutError when it is not taken back by itself."""
     house = scene.houses[step.node]
+    invariants.wait_silent(house, step.fault.codes)
     offset = house.node.log_file.stat().st_size
     began = time.monotonic()
     with step.fault.do(Blow(scene, house, step.place)) as how:

@@ -9,9 +9,11 @@ fault is and what is measured stand elsewhere.
 """
 
 import contextlib
+import http.client
 import json
 import pathlib
 import shlex
+import socket
 import subprocess
 import sys
 import time
@@ -93,9 +95,16 @@ class House:
             file.write(wallclock.SHIFT.pack(before + seconds))
 
     def health(self) -> list[Mapping[str, Any]]:
-        """The items of `pqvpn health`; none while it does not answer."""
-        told = self.node.cli("health", "--json", check=False).stdout
-        return list(json.loads(told)["items"]) if told else []
+        """The items that `pqvpn health` shows. Raises OSError while the observer does not answer."""
+        connection = http.client.HTTPConnection("node", timeout=5.0)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection.sock:
+            connection.sock.settimeout(5.0)
+            connection.sock.connect(str(self.node.folder / "run" / "health.sock"))
+            try:
+                connection.request("GET", "/health")
+                return list(json.loads(connection.getresponse().read())["items"])
+            except (http.client.HTTPException, ValueError) as error:
+                raise ConnectionError(str(error)) from None
 
     def close(self) -> None:
         """End the servers; the lab ends the rest."""

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.netns
 
 SEED = 47
 """With it processes of all kinds are struck."""
-STEPS = 4
+STEPS = 3
 SLOW = frozenset(("stop",))
 """An observer that hangs is found after ten seconds only."""
 
@@ -40,8 +40,8 @@ def stage() -> Iterator[Stage]:
 
 
 def _once() -> list[Step]:
-    """Each fault at one place of one node, by the seed, in the order of the table."""
-    return sorted(itertools.islice(plan(SEED, TABLE), len(TABLE)), key=lambda step: TABLE.index(step.fault))
+    """Each fault at one place of one node, in an order, by the seed: faults that are told alike do not follow each other."""
+    return list(itertools.islice(plan(SEED, TABLE), len(TABLE)))
 
 
 @pytest.mark.parametrize("step", _once(), ids=lambda step: step.fault.name)
