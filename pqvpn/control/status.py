@@ -33,7 +33,7 @@ def node(
     views: tuple[PeerView, ...],
     now: float,
 ) -> dict[str, Any]:
-    """The `node` object. `failed_tests`: primitives that did not give their known answer at start."""
+    """The `node` object. `failed_tests`: primitives that do not give their known answer, or did not at start."""
     return {
         "name": start.name,
         "id": peer_id.to_text(start.peer_id),

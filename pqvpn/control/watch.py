@@ -49,7 +49,7 @@ class Watch:
         self._observed_at = float("-inf")
         self._checked_at = now()
         self._check_took = 0.0
-        self._failed = process.failed_tests
+        self._failed = self._at_start = process.failed_tests
         self._checking: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
@@ -127,6 +127,8 @@ class Watch:
         if failed and failed != self._failed:
             self._process.publish(Problem(Reason.SELF_TEST_FAILED, "crypto", ", ".join(failed)))
         self._failed = failed
+        # what failed at the start is not used until the next one
+        self._process.failed_tests = tuple(dict.fromkeys((*self._at_start, *failed)))
 
 
 def _run_tests() -> tuple[tuple[str, ...], float]:

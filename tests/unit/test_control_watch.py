@@ -28,11 +28,11 @@ def view(
 class Rig:
     """A process that is nothing but what `Watch` asks of it."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, failed_tests: tuple[str, ...] = ()) -> None:
         self.now, self.wall = 1000.0, 5000.0
         self.views: tuple[PeerView, ...] = ()
         self.told: list[tuple[Fact, context.Context]] = []
-        self.failed_tests: tuple[str, ...] = ()
+        self.failed_tests = failed_tests
         self.start = SimpleNamespace(restarted=False)
         self.gates = SimpleNamespace(registry=SimpleNamespace(settle=lambda: None), tested=lambda failed: None)
         self.core = SimpleNamespace(peers=lambda now: self.views)
@@ -143,6 +143,22 @@ def test_primitives_are_checked_at_start_and_every_minute(rig: Rig, monkeypatch:
     assert set(after) == {("x25519",)}
     assert 50 < len(after) <= 120  # the first after a minute, then each second: a breaker wants more than one answer
     assert rig.facts(Problem) == [Problem(Reason.SELF_TEST_FAILED, "crypto", "x25519")]
+    assert rig.failed_tests == ("x25519",), "what status shows"
+    monkeypatch.setattr(module.selftest, "failures", lambda: ())
+    for _ in range(3):
+        rig.tick(1.0)
+    assert rig.failed_tests == ()
+
+
+def test_what_failed_at_the_start_is_shown_until_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The core was made without it, and stays so."""
+    rig = Rig(monkeypatch, ("x25519",))
+    for _ in range(3):
+        rig.tick(1.0)
+    monkeypatch.setattr(module.selftest, "failures", lambda: ("blake2s-128",))
+    for _ in range(120):
+        rig.tick(1.0)
+    assert rig.failed_tests == ("x25519", "blake2s-128")
 
 
 def test_self_tests_that_take_long_leave_the_event_loop(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
