@@ -4,11 +4,12 @@
 #   otelcol-pqvpn            of otel-collector/manifest.yaml, by the collector's builder
 #   jaeger                   of its Go module
 #   prometheus promtool alertmanager amtool   of Debian's packages, unpacked and not installed
+#   compose-check            of otel-collector/check: judges the compose file without a container
 #   the crash server         scripts/bugsink.sh
 #
 #   scripts/stack.sh [--rules-only]     only what the rules' unit tests need: Debian's part
 #
-# Needs Go 1.25 or later for the first two (about seven minutes on two cores, once) and apt-get for the third.
+# Needs Go 1.25 or later for all but the third and the last (about seven minutes on two cores, once) and apt-get for the third.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
@@ -69,6 +70,11 @@ build_jaeger() {
   cd "$root"
 }
 
+build_compose_check() {
+  say "Building the check of the compose file..."
+  (cd otel-collector/check && GOFLAGS=-mod=readonly "$1" build -trimpath -ldflags="-s -w" -o "$bin/compose-check" .)
+}
+
 unpack_debian() {
   local work=$cache/build/debian
   command -v apt-get >/dev/null || { say "apt-get is missing: put prometheus, promtool, alertmanager and amtool into $bin"; return 1; }
@@ -108,5 +114,10 @@ fi
 if ! made jaeger "$jaeger_version"; then
   build_jaeger "$go"
   echo "$jaeger_version" >"$bin/.jaeger"
+fi
+check_stamp=$(cat otel-collector/check/* | sha256sum | cut -c1-16)
+if ! made compose-check "$check_stamp"; then
+  build_compose_check "$go"
+  echo "$check_stamp" >"$bin/.compose-check"
 fi
 scripts/bugsink.sh

@@ -164,17 +164,31 @@ def test_compose() -> None:
     assert hosts - {"localhost"} <= services.keys()
 
 
-def test_compose_by_docker() -> None:
-    """Where docker and its compose are at hand, they judge the file, without pulling anything."""
-    docker = shutil.which("docker")
-    if not docker or subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode:
-        return
-    env = dict.fromkeys(("GRAFANA_PASSWORD", "POSTGRES_PASSWORD", "GLITCHTIP_KEY"), "x")
+def judged(folder: Path, **env: str) -> str:
+    """What the Compose specification's own library has against the file in a folder."""
     done = subprocess.run(
-        [docker, "compose", "--file", str(STACK / "compose.yaml"), "config", "--quiet"],
+        [str(stackservers.BIN / "compose-check"), str(folder / "compose.yaml")],
         env={"PATH": "/usr/bin:/bin", **env}, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert bool(done.returncode) == bool(done.stderr), done
+    return done.stderr
+
+
+@pytest.mark.stack("compose-check")
+def test_compose_by_its_specification(tmp_path: Path) -> None:
+    env = dict.fromkeys(("GRAFANA_PASSWORD", "POSTGRES_PASSWORD", "GLITCHTIP_KEY"), "x")
+    assert judged(STACK, **env) == ""
+    assert "run ./setup.sh first" in judged(STACK)
+    text = (STACK / "compose.yaml").read_text()
+    for right, wrong, told in (
+        ("read_only: true", "reed_only: true", "reed_only"),
+        ("valkey: {condition: service_started}", "redis: {condition: service_started}", "redis"),
+        ("queues:/var/lib", "queue:/var/lib", "queue"),
+        ("mem_limit: 1g", "mem_limit: much", "mem"),
+    ):
+        assert right in text
+        (tmp_path / "compose.yaml").write_text(text.replace(right, wrong))
+        assert told in judged(tmp_path, **env), wrong
 
 
 def test_setup_makes_secrets_that_nobody_else_reads(tmp_path: Path) -> None:
