@@ -61,7 +61,7 @@ stack-down: ## End what make stack started
 test-stack: $(STAMP) ## Run the tests with the real collector, Jaeger, Prometheus, Alertmanager and crash server
 	@scripts/packages.sh ip ping nft
 	@scripts/stack.sh
-	$(BIN)/python -m pytest tests/stack $(TESTS)
+	$(BIN)/python -m pytest tests/stack -n 2 --dist loadfile $(TESTS)
 
 fuzz: $(FUZZ_STAMP) ## Fuzz every parser; FUZZ_SECONDS=600 for each
 	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)

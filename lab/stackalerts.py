@@ -117,7 +117,8 @@ NODE_ALERTS: Final = (
         " restarts.",
         "The events `peer.state` in the logs say what each session died of; spans `pqvpn.connect` say why it began"
         " (`pqvpn.trigger`). Two machines with one identity: sessions end with `replaced` within seconds.",
-        "Restart the other node four times within ten minutes.", extra="see what ends the sessions: session.ended tells",
+        "Take the other node's link down for some seconds, four times within ten minutes.",
+        extra="see what ends the sessions: session.ended tells",
     ),
     Alert(
         "HandshakeFailing", "warning",
@@ -140,7 +141,9 @@ NODE_ALERTS: Final = (
         " released. A failed self-test means that the node refuses handshakes until it passes.",
         "`pqvpn status` shows the suite of every session and the self-tests that failed; `pqvpn diag` says which library"
         " gave the wrong answer.",
-        "Not by a fault that could be injected without changing the code; the rule's unit test shows it firing.",
+        "A session of another suite cannot be had: the protocol has none, so that only the rule's unit test shows it. Wrong"
+        " answers of the library: `python -m tests.crashserver.injecting FOLDER up` in place of `pqvpn up`, then"
+        " `touch FOLDER/crypto`.",
         extra="compare the installed package with the release",
     ),
     Alert(
@@ -190,7 +193,7 @@ NODE_ALERTS: Final = (
         "30s", "{{ $labels.pqvpn_health_item }} of {{ $labels.instance }} is not well: {{ $labels.pqvpn_reason }}",
         "A health item that has no alert of its own. Items that are only consequences of another are suppressed on the node.",
         "`pqvpn health` lists all items, causes first, each with evidence and a remedy.",
-        "Delete an address from the tunnel's interface: `ip addr del 10.7.0.1/24 dev pqvpn0`.", told=True,
+        "Give another interface an address of the tunnel: `ip addr add 10.7.0.1/32 dev lo`.", told=True,
     ),
     Alert(
         "NodeSilent", "critical", (Reason.KILLED, Reason.COLLECTOR_UNREACHABLE, Reason.COLLECTOR_REFUSED),
@@ -232,7 +235,8 @@ NODE_ALERTS: Final = (
         "Records of telemetry were lost on the node: between its processes (`link`), in the redactor, or in the spool because"
         " an outage of the collector lasted too long.",
         "The loss says where. `pqvpn health` has evidence.",
-        "`spool_size = '1MiB'`, the collector stopped, and traffic with rekeys until the spool is full.",
+        "`spool_size = '1MiB'`, the collector stopped, and `pqvpn peer reconnect` again and again until the spool is full; the"
+        " alert comes when the collector is back.",
     ),
     Alert(
         "PathMtuTrouble", "warning", (Reason.PATH_MTU, Reason.FRAGMENTS_LOST),
@@ -256,7 +260,9 @@ NODE_ALERTS: Final = (
         f"sum by ({_NODE}) ({new('pqvpn_clock_jumps_total', '10m')}) > 0",
         "0s", "the wall clock of {{ $labels.instance }} jumped",
         "No key and no handshake depends on the wall clock; the times of records do.",
-        "The record `clock.jumped` says by how much.", "Set the clock: `date -s '+1 hour'`.",
+        "The record `clock.jumped` says by how much.",
+        "Set the clock: `date -s '+1 hour'`. Of one node only: `python -m tests.crashserver.injecting FOLDER up` in place of"
+        " `pqvpn up`, then `touch FOLDER/clock`.",
     ),
     Alert(
         "DiskLow", "warning", (Reason.DISK_LOW, Reason.STATE_UNWRITABLE, Reason.DISK_FULL),
@@ -279,7 +285,8 @@ NODE_ALERTS: Final = (
         "{{ $labels.pqvpn_process }} of {{ $labels.instance }} takes too much memory",
         "A process takes more than 384 MiB; it needs 30 to 120.",
         "The dashboard PQVPN node shows since when; then see what happened at that time in traces and logs.",
-        "No honest fault is at hand; the rule's unit test shows it firing.", told=True,
+        "`python -m tests.crashserver.injecting FOLDER up` in place of `pqvpn up`, then `echo 12 448 > FOLDER/leak`: the"
+        " observer takes 12 MiB a second, up to 448.", told=True,
     ),
     Alert(
         "ResourceGrowth", "info", (Reason.MEMORY, Reason.DESCRIPTORS),
@@ -289,6 +296,6 @@ NODE_ALERTS: Final = (
         "1h", "{{ $labels.pqvpn_process }} of {{ $labels.instance }} grows steadily",
         "Memory or descriptors of a process have been growing for hours: a leak that is not yet a danger.",
         "The dashboard PQVPN node; `pqvpn diag bundle` for the report.",
-        "Not by a fault that could be injected; the rule's unit test shows it firing.",
+        "As for [MemoryHigh](MemoryHigh.md), with `echo 1 300 > FOLDER/leak`; with the windows of operation it takes an hour.",
     ),
 )  # fmt: skip

@@ -24,11 +24,12 @@ def seconds(text: str) -> int:
 
 
 class Scale:
-    """Divides durations by `factor`; none becomes shorter than `least` seconds."""
+    """Divides durations by `factor`; no window becomes shorter than `least` seconds, no duration longer than `most`."""
 
-    def __init__(self, factor: int = 1, least: int = 6) -> None:
+    def __init__(self, factor: int = 1, least: int = 6, most: int | None = None) -> None:
         self.factor = factor
         self.least = least
+        self.most = most
 
     def expression(self, text: str) -> str:
         """The expression with its windows divided."""
@@ -36,11 +37,15 @@ class Scale:
 
     def hold(self, text: str) -> str:
         """A `for` divided; it may become 0."""
-        return text if self.factor == 1 else f"{seconds(text) // self.factor}s"
+        return text if self.factor == 1 else f"{self._shorter(text)}s"
 
     def _window(self, match: "re.Match[str]") -> str:
-        length = max(self.least, seconds(match["number"] + match["unit"]) // self.factor)
+        length = max(self.least, self._shorter(match["number"] + match["unit"]))
         return f"{match['before']}{length}s"
+
+    def _shorter(self, text: str) -> int:
+        length = seconds(text) // self.factor
+        return length if self.most is None else min(length, self.most)
 
 
 def all_alerts() -> tuple[Alert, ...]:

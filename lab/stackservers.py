@@ -110,13 +110,15 @@ class Server:
 
 @dataclass
 class Options:
-    """How the stack differs from its files. `factor` divides every duration of the rules; `limits`: other limits.
+    """How the stack differs from its files. `factor` divides every duration of the rules, none is longer than `most` seconds
+    then; `limits`: other limits.
 
     `secure`: TLS and token at the OTLP ports, of files made by `setup.sh` in the folder `secrets` of the stack's folder.
     """
 
     factor: int = 1
     least: int = 6
+    most: int | None = None
     scrape: str = "15s"
     limits: Mapping[str, float] = field(default_factory=dict)
     webhook: str = ""
@@ -247,7 +249,7 @@ class Stack:
         return Server("jaeger", command, self.folder, env, self.url("jaeger_health", "/status"))
 
     def _prometheus(self) -> Server:
-        scale = Scale(self.options.factor, self.options.least)
+        scale = Scale(self.options.factor, self.options.least, self.options.most)
         rules = {
             "limits.yml": stackrules.limits(self.options.limits),
             "alerts.yml": stackrules.alerts(scale),

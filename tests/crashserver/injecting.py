@@ -2,12 +2,14 @@
 
 Owns the faults, and how they get into processes that are started without this folder on their path: each child runs this
 file first. A fault strikes when its file appears in the folder TRIGGERS. Every exception's text is the file's content: a
-canary that no report may hold.
+canary that no report may hold. Three conditions last for as long as their file is there: `clock` (the wall clock shows another
+hour), `crypto` (ML-KEM gives wrong secrets) and `leak` (the observer takes more and more memory, as the file says).
 """
 
 import runpy
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,6 +28,13 @@ class Trigger:
     def asked(self, name: str) -> str:
         """The canary, when somebody asked for this fault; once."""
         return self._taken(name)
+
+    def lasts(self, name: str) -> str:
+        """What the file of a condition says, for as long as it is there."""
+        try:
+            return (self._folder / name).read_text()
+        except OSError:
+            return ""
 
     def _taken(self, name: str) -> str:
         path = self._folder / name
@@ -52,6 +61,73 @@ class _Dying:
 
 class Deadly(BaseException):
     """What no boundary within a process catches."""
+
+
+class Leak:
+    """Memory that is held while the condition lasts: `leak` says how many MiB a second, and how many at most."""
+
+    def __init__(self, trigger: Trigger) -> None:
+        self._trigger = trigger
+        self._held: list[bytes] = []
+        self._since = 0.0
+
+    def look(self) -> None:
+        """Take what is due by now, or give everything back."""
+        if not (told := self._trigger.lasts("leak")):
+            self._held.clear()
+            return
+        rate, most = map(int, told.split())
+        if not self._held:
+            self._since = time.monotonic()
+        due = min(most, max(1, int(rate * (time.monotonic() - self._since))))
+        self._held.extend(b"\x01" * (1 << 20) for _ in range(due - len(self._held)))
+
+
+def clock(trigger: Trigger) -> None:
+    """What control reads as the time of day."""
+    from pqvpn.control import watch
+
+    made = watch.Watch.__init__
+
+    def shifted(self: watch.Watch, *given: Any) -> None:
+        made(self, *given)
+        self._wall = lambda: time.time() + (3600.0 if trigger.lasts("clock") else 0.0)
+
+    watch.Watch.__init__ = shifted  # type: ignore[method-assign]
+
+
+def crypto(trigger: Trigger) -> None:
+    """A library that gives wrong answers; the next self-test is due at once, instead of within a minute."""
+    from pqvpn.control import watch
+    from pqvpn.crypto import selftest, xwing
+
+    class Wrong:
+        """A private key of ML-KEM whose secrets are wrong while the condition lasts."""
+
+        def __init__(self, key: Any) -> None:
+            self._key = key
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._key, name)
+
+        def decapsulate(self, ciphertext: bytes) -> bytes:
+            secret = bytes(self._key.decapsulate(ciphertext))
+            return bytes(len(secret)) if trigger.lasts("crypto") else secret
+
+        @staticmethod
+        def from_seed_bytes(seed: bytes) -> "Wrong":
+            return Wrong(right.from_seed_bytes(seed))
+
+    right, tick = selftest.MLKEM768PrivateKey, watch.Watch.tick
+
+    def hurried(self: watch.Watch, late: float) -> None:
+        if trigger.lasts("crypto") and not self._failed:
+            self._checked_at -= watch.CRYPTO_EVERY
+        tick(self, late)
+
+    for module in (selftest, xwing):
+        module.MLKEM768PrivateKey = Wrong  # type: ignore[attr-defined]
+    watch.Watch.tick = hurried  # type: ignore[method-assign]
 
 
 def control(trigger: Trigger) -> None:
@@ -105,8 +181,10 @@ def observer(trigger: Trigger) -> None:
     from pqvpn.observer.process import ObserverProcess
 
     check, run = Checks.check, ObserverProcess._from_supervisor
+    leak = Leak(trigger)
 
     def failing(self: Checks, *given: Any) -> None:
+        leak.look()
         trigger.pull("observer")
         check(self, *given)
 
@@ -141,9 +219,9 @@ def supervisor(trigger: Trigger, folder: str) -> None:
 
 
 _PATCHES = {
-    "pqvpn.control": (control,),
+    "pqvpn.control": (control, clock, crypto),
     "pqvpn.dataplane": (lane,),
-    "pqvpn.control.spare": (control, lane),
+    "pqvpn.control.spare": (control, clock, crypto, lane),
     "pqvpn.observer": (observer,),
 }
 

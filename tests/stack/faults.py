@@ -1,14 +1,15 @@
-"""Faults as an operator meets them, each with its end: what the alerts are for.
+"""Faults as an operator meets them, each with its end: what the alerts are for; and what a node then says of itself.
 
 Each is a context manager that does something real to a node, a link or a file system, and undoes it.
 """
 
 import contextlib
 import os
+import re
 import resource
 import signal
+import socket
 import subprocess
-import time
 from collections.abc import Iterator
 
 from lab import wait_for
@@ -27,14 +28,6 @@ def peer_gone(site: Site) -> Iterator[None]:
         yield
     finally:
         site.beta.namespace.up(site.link.far)
-
-
-def restarted(site: Site) -> None:
-    """Beta is away for a moment: changes of a peer's state are looked for once a second."""
-    site.beta.down()
-    time.sleep(1.5)
-    site.beta.up(90)
-    site.connect()
 
 
 @contextlib.contextmanager
@@ -76,29 +69,69 @@ def processes_die(node: Node, component: str = "lane-0", times: int = 3) -> Iter
 
 
 @contextlib.contextmanager
-def address_gone(node: Node) -> Iterator[None]:
-    """The tunnel's interface loses its address."""
-    interface, address = node.status()["node"]["interface"], str(node.interfaces[0])
-    node.namespace.delete_address(interface, address)
+def address_twice(node: Node) -> Iterator[None]:
+    """Another interface has an address of the tunnel."""
+    address = f"{node.address}/32"
+    node.namespace.add_address("lo", address)
     try:
         yield
     finally:
-        node.namespace.add_address(interface, address)
-        node.down()  # as the remedy says: its routes are gone, too
-        node.up(90)
+        node.namespace.delete_address("lo", address)
+
+
+@contextlib.contextmanager
+def lasting(node: Node, name: str, told: str = "yes") -> Iterator[None]:
+    """A condition of a node that can be made to fail, see `tests/crashserver/injecting.py`."""
+    file = node.folder / "triggers" / name
+    file.with_suffix(".new").write_text(told)
+    file.with_suffix(".new").rename(file)
+    try:
+        yield
+    finally:
+        file.unlink()
 
 
 @contextlib.contextmanager
 def few_descriptors(node: Node, component: str = "control") -> Iterator[None]:
-    """A process has all the descriptors that it may have."""
+    """A process has most of the descriptors that it may have; a few are left, so that it goes on."""
     (pid,) = node.pids(component)
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     used = len(os.listdir(f"/proc/{pid}/fd"))
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 1, before[1]))
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (int(used / 0.87), before[1]))
     try:
         yield
     finally:
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+        with contextlib.suppress(ProcessLookupError):  # another one has taken its place, with all that it may have
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+
+
+def metrics(node: Node) -> str:
+    """A running node's own page of metrics."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(10)
+        client.connect(str(node.folder / "run" / "health.sock"))
+        client.sendall(b"GET /metrics HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n")
+        return b"".join(iter(lambda: client.recv(65536), b"")).decode()
+
+
+def instance(node: Node) -> str:
+    """What a running node's telemetry calls it, as its own metrics say."""
+    found = re.search(r'^target_info\{.*service_instance_id="([^"]+)"', metrics(node), re.MULTILINE)
+    assert found
+    return found[1]
+
+
+def overflow(site: Site, limit: float) -> None:
+    """Beta records until its spool has to forget what was not sent."""
+
+    def dropped() -> bool:
+        site.reconnect()
+        return (
+            re.search(r'^pqvpn_telemetry_lost_total\{.*"spool.size".*\} [1-9]', metrics(site.beta), re.MULTILINE)
+            is not None
+        )
+
+    wait_for("beta's spool to overflow", dropped, limit, 0.0)
 
 
 @contextlib.contextmanager
@@ -158,9 +191,3 @@ def foreign_source(site: Site) -> Iterator[None]:
         sender.kill()
         sender.wait()
         site.alpha.namespace.delete_address(interface, f"{STRANGE}/32")
-
-
-def poking(site: Site, seconds: float = 0.2) -> None:
-    """Something for beta, and a pause."""
-    site.poke()
-    time.sleep(seconds)

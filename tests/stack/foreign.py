@@ -3,6 +3,7 @@
 Owns the records. Nothing of the node's own redaction has a part in this.
 """
 
+import ssl
 import time
 import urllib.request
 from collections.abc import Callable, Iterable
@@ -137,10 +138,10 @@ def _scope(secret: Callable[[str], str], where: str) -> InstrumentationScope:
     return made
 
 
-def post(url: str, request: Any, headers: dict[str, str] | None = None) -> int:
-    """Send to `url` (with its path); the status of the answer. Raises HTTPError."""
+def post(url: str, request: Any, headers: dict[str, str] | None = None, trusted: ssl.SSLContext | None = None) -> int:
+    """Send to `url` (with its path); the status of the answer. Raises HTTPError, which then holds the connection."""
     asked = urllib.request.Request(
         url, data=request.SerializeToString(), headers={"content-type": "application/x-protobuf", **(headers or {})}
     )
-    with urllib.request.urlopen(asked, timeout=10) as answer:
+    with urllib.request.urlopen(asked, timeout=10, context=trusted) as answer:
         return int(answer.status)

@@ -56,6 +56,11 @@ def test_every_alert_has_a_case() -> None:
     assert {case.alert for case in CASES if case.fires} == {alert.name for alert in stackrules.all_alerts()}
 
 
+def test_every_alert_is_provoked_by_a_real_fault() -> None:
+    text = "".join(Path(__file__).with_name(f"test_stack_{name}.py").read_text() for name in ("alerts", "secure"))
+    assert [alert.name for alert in stackrules.all_alerts() if alert.name not in text] == []
+
+
 def test_rules_and_routing_are_valid(tmp_path: Path) -> None:
     for path in RULES.glob("*.yml"):
         promtool("check", "rules", path.name)
@@ -68,7 +73,7 @@ def test_rules_and_routing_are_valid(tmp_path: Path) -> None:
 
 
 def test_shorter_durations_keep_the_expressions(tmp_path: Path) -> None:
-    scale = stackrules.Scale(20, 6)
+    scale = stackrules.Scale(20, 6, 30)
     for made in (stackrules.alerts(scale), stackrules.objectives(scale), stackrules.limits({"flaps": 2})):
         (tmp_path / "rules.yml").write_text(stackyaml.dump({"groups": made}))
         promtool("check", "rules", "rules.yml", folder=tmp_path)

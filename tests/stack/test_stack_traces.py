@@ -3,6 +3,7 @@
 import base64
 import itertools
 import secrets
+import time
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from conftest import Scene
 from lab import wait_for
 
 pytestmark = [pytest.mark.stack, pytest.mark.netns]
+
+LIMIT = 120.0
 
 STEPS = ("pqvpn.handshake.m1", "pqvpn.handshake.m3", "pqvpn.first_data")
 MORE = ("pqvpn.path.validate",)  # where the challenge was answered in time
@@ -26,10 +29,12 @@ def named(spans: list[dict[str, Any]], name: str) -> dict[str, Any]:
     return found
 
 
-def attempts(scene: Scene, **tags: str) -> list[dict[str, Any]]:
-    """Traces of attempts with these attributes, newest first."""
+def attempts(scene: Scene, since: float = 0.0, **tags: str) -> list[dict[str, Any]]:
+    """Traces of attempts with these attributes, newest first. `since`: those that began later (seconds since 1970)."""
     found = scene.stack.find({key.replace("__", "."): value for key, value in tags.items()})
-    return sorted(found, key=lambda trace: -max(span["startTime"] for span in trace["spans"]))
+    began = {trace["traceID"]: min(span["startTime"] for span in trace["spans"]) for trace in found}  # microseconds
+    later = [trace for trace in found if began[trace["traceID"]] >= since * 1e6]
+    return sorted(later, key=lambda trace: -began[trace["traceID"]])
 
 
 def whole(scene: Scene, session_id: str) -> list[dict[str, Any]]:
@@ -42,7 +47,7 @@ def whole(scene: Scene, session_id: str) -> list[dict[str, Any]]:
                 return spans
         return []
 
-    return wait_for(f"the trace of {session_id}", complete, 30.0, 0.3)
+    return wait_for(f"the trace of {session_id}", complete, LIMIT, 0.3)
 
 
 @pytest.mark.parametrize("trigger", ["first", "operator"])
@@ -93,7 +98,7 @@ def test_a_failed_attempt_is_marked_at_the_step_that_failed(scene: Scene) -> Non
     alpha = scene.site.alpha
     keyed = alpha.folder / "other.psk"
     with_psk = alpha.config.read_text().replace("\n[peer.beta]\n", '\n[peer.beta]\npsk_file = "other.psk"\n')
-    before = alpha.config.read_text()
+    before, began = alpha.config.read_text(), time.time()
     keyed.write_text(base64.b64encode(secrets.token_bytes(32)).decode())
     keyed.chmod(0o600)
     try:
@@ -102,14 +107,14 @@ def test_a_failed_attempt_is_marked_at_the_step_that_failed(scene: Scene) -> Non
         scene.site.poke()
 
         def failed() -> list[dict[str, Any]]:
-            for trace in attempts(scene, error="true", pqvpn__peer="beta", pqvpn__outcome="failed"):
+            for trace in attempts(scene, began, error="true", pqvpn__peer="beta", pqvpn__outcome="failed"):
                 spans = scene.stack.trace(trace["traceID"])
                 if any(s["name"] == "pqvpn.connect" and s["tags"].get("pqvpn.outcome") == "failed" for s in spans):
                     return spans
             scene.site.poke()
             return []
 
-        spans = wait_for("the trace of a failed attempt", failed, 60.0, 0.5)
+        spans = wait_for("the trace of a failed attempt", failed, LIMIT, 0.5)
     finally:
         alpha.config.write_text(before)
         alpha.cli("reload")
@@ -127,20 +132,20 @@ def test_a_failed_attempt_is_marked_at_the_step_that_failed(scene: Scene) -> Non
 
 def test_breakers_and_waits_are_events_of_the_attempt(scene: Scene) -> None:
     """A peer that is gone: its breaker opens, and the wait before the next try is told, at the attempt that failed."""
-    site = scene.site
+    site, began = scene.site, time.time()
     site.beta.namespace.down(site.link.far)
     try:
 
         def told() -> dict[str, list[dict[str, Any]]]:
             site.poke()
             found: dict[str, list[dict[str, Any]]] = {}
-            for trace in attempts(scene, error="true", pqvpn__peer="beta"):
+            for trace in attempts(scene, began, error="true", pqvpn__peer="beta"):
                 for span in scene.stack.trace(trace["traceID"]):
                     for event in span["events"]:
                         found.setdefault(event["name"], []).append({**event, "span": span})
             return found if {"pqvpn.breaker", "pqvpn.retry"} <= found.keys() else {}
 
-        found = wait_for("a breaker to open in a trace", told, 90.0, 0.5)
+        found = wait_for("a breaker to open in a trace", told, LIMIT, 0.5)
     finally:
         site.beta.namespace.up(site.link.far)
         site.connect()
