@@ -134,10 +134,17 @@ def control(trigger: Trigger) -> None:
     import asyncio
 
     from pqvpn.control.process import ControlProcess
+    from pqvpn.errors import PqvpnError
     from pqvpn.host.clock import now
     from pqvpn.protocol.core import Core
+    from pqvpn.reasons import Reason
 
-    tick, read = Core.tick, ControlProcess._read_icmp
+    tick, read, made = Core.tick, ControlProcess._read_icmp, ControlProcess.__init__
+
+    def starting(self: ControlProcess, *given: Any) -> None:
+        if trigger.asked("control-start"):
+            raise PqvpnError(Reason.INTERNAL, "as a start that fails does")
+        made(self, *given)
 
     def failing(self: Core, time: float) -> Any:
         trigger.pull("control")
@@ -159,6 +166,7 @@ def control(trigger: Trigger) -> None:
         read(self)
 
     Core.tick = failing  # type: ignore[method-assign]
+    ControlProcess.__init__ = starting  # type: ignore[method-assign]
     ControlProcess._read_icmp = beside  # type: ignore[method-assign]
 
 

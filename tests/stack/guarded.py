@@ -83,20 +83,29 @@ class Guarded:
 
     def inject(self, fault: str) -> None:
         """Have a fault strike, and wait until it did."""
+        path = self.arm(fault)
+        wait_for(f"the fault {fault}", lambda: not path.exists(), 90.0, 0.05)
+
+    def arm(self, fault: str) -> Path:
+        """Have a fault strike when it comes to that; the file then is gone."""
         path = self.site.alpha.folder / "triggers" / fault
         path.with_suffix(".new").write_text(self.crash_text)
         path.with_suffix(".new").rename(path)
-        wait_for(f"the fault {fault}", lambda: not path.exists(), 90.0, 0.05)
+        return path
 
-    def new_issue(self) -> dict[str, Any]:
-        """The one event of the one issue that is new."""
-        found = wait_for(
-            "an issue", lambda: [each for each in self.crashes.issues() if each["id"] not in self.seen], 120.0, 0.3
-        )
+    def new_events(self, count: int) -> list[dict[str, Any]]:
+        """The one event of each of so many issues that are new."""
+
+        def new() -> list[dict[str, Any]] | None:
+            found = [each for each in self.crashes.issues() if each["id"] not in self.seen]
+            return found if len(found) >= count else None
+
+        found = wait_for("an issue", new, 120.0, 0.3)
         self.seen |= {each["id"] for each in found}
-        assert len(found) == 1, found
-        (event,) = self.crashes.events(found[0])
-        return dict(event["data"])
+        assert len(found) == count, found
+        events = [self.crashes.events(issue) for issue in found]
+        assert all(len(each) == 1 for each in events), events
+        return [dict(event["data"]) for (event,) in events]
 
     def sinks(self) -> dict[str, bytes]:
         """Every byte that a backend holds or answers."""

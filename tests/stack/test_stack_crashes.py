@@ -38,15 +38,22 @@ def scene(stack, hook, logs, tmp_path_factory) -> Iterator[Guarded]:  # type: ig
         yield made
 
 
-def told(scene: Guarded) -> dict[str, str]:
-    """The tags of the new event; Jaeger has its trace, in which the crash is a span."""
-    event = scene.new_issue()
+def told(scene: Guarded, count: int = 1) -> list[dict[str, str]]:
+    """The tags of the new events; Jaeger has the trace of each, in which the crash is a span."""
+    return [_linked(scene, event) for event in scene.new_events(count)]
+
+
+def _linked(scene: Guarded, event: dict[str, Any]) -> dict[str, str]:
     trace_id = event["contexts"]["trace"]["trace_id"]
 
     def names() -> set[str]:
         return {span["name"] for span in scene.stack.trace(trace_id)}
 
     wait_for(f"the crash in the trace {trace_id}", lambda: "pqvpn.crash" in names(), LIMIT, 0.3)
+    return _tags(event)
+
+
+def _tags(event: dict[str, Any]) -> dict[str, str]:
     return {name.removeprefix("pqvpn."): value for name, value in event["tags"].items()}
 
 
@@ -76,7 +83,7 @@ def running(scene: Guarded) -> Guarded:
 )
 def test_a_process_that_ends_or_hangs(running: Guarded, component: str, number: int, kinds: tuple[str, ...]) -> None:
     running.site.alpha.kill(component, number)
-    tags = told(running)
+    (tags,) = told(running)
     assert tags["kind"] in kinds
     assert tags["component"].startswith(component.partition("-")[0])
 
@@ -88,17 +95,27 @@ def test_a_process_that_ends_or_hangs(running: Guarded, component: str, number: 
 def test_an_exception(running: Guarded, fault: str, component: str) -> None:
     """Caught at a boundary, or the end of the process: its text is a canary."""
     running.inject(fault)
-    tags = told(running)
+    (tags,) = told(running)
     assert (tags["kind"], tags["component"]) == ("exception", component)
 
 
-def test_a_start_that_fails(running: Guarded) -> None:
+def test_a_process_whose_start_fails(running: Guarded) -> None:
+    """Control is killed, and the one that follows fails before it serves."""
+    running.arm("control-start")
+    running.site.alpha.kill("control", signal.SIGABRT)
+    kinds = {(tags["kind"], tags["component"]) for tags in told(running, 2)}
+    assert kinds == {("signal", "control"), ("startup", "control")}
+
+
+def test_a_node_whose_start_fails(running: Guarded) -> None:
+    """There is an issue, and no trace: the process that writes traces is not there yet."""
     alpha = running.site.alpha
     alpha.down()
     with alpha.namespace.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("0.0.0.0", alpha.listen))
         assert alpha.cli("up", check=False).returncode > 0
-    tags = told(running)
+    (event,) = running.new_events(1)
+    tags = _tags(event)
     assert (tags["kind"], tags["component"], tags["reason"]) == ("startup", "supervisor", "network.address_in_use")
     alpha.up(LIMIT)
 
