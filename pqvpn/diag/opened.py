@@ -27,6 +27,7 @@ _MEMBER_MOST = 32 << 20
 _RECORDS_MOST = 200_000
 _TEXT_MOST = 4096
 _WANTED = (bundle.MANIFEST, bundle.KNOWLEDGE, bundle.SPANS, bundle.LOGS, bundle.METRICS, bundle.SUMMARY)
+_CHUNK = 1 << 16
 _TORN = (tarfile.TarError, OSError, EOFError, zlib.error, ValueError, OverflowError)
 _LEVELS = ("debug", "info", "warning", "error", "critical")
 _Made = TypeVar("_Made")
@@ -88,8 +89,11 @@ class Opened:
         found: dict[str, bytes] = {}
         try:
             with open(place, "rb") as file, gzip.GzipFile(fileobj=file) as unpacked:
-                for name, content in self._members(_Bounded(unpacked)):
+                stream = _Bounded(unpacked)
+                for name, content in self._members(stream):
                     found.setdefault(name, content)
+                while stream.read(_CHUNK):  # to the end, where the checksum stands: a bundle may lack that alone
+                    pass
         except FileNotFoundError:
             raise PqvpnError(Reason.BUNDLE_UNREADABLE, "there is no such file", place=str(place)) from None
         except _TORN as error:
