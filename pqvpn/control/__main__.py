@@ -64,6 +64,7 @@ def _publisher(start: supervision.ControlStart) -> Publisher:
         text=start.log_text or None,
         debug=start.debug,
         quiet=start.quiet,
+        levels=start.log_levels,
     )
     return Publisher("control", socket.socket(fileno=start.facts) if start.facts >= 0 else None)
 

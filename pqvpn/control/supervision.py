@@ -96,6 +96,7 @@ class ControlStart(_Message, frozen=True):
     sample: float = 1.0  # the share of our handshakes that is traced; 0 without telemetry
     icmp: tuple[int, ...] = ()  # raw sockets that hear ICMP errors; none where the kernel refused
     breakers: Settings = Settings()
+    log_levels: tuple[tuple[str, str, float | None], ...] = ()  # what operators set since: area, level, seconds left
 
 
 class Configure(_Message, frozen=True):

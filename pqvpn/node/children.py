@@ -19,6 +19,7 @@ from pqvpn.host import stacks
 from pqvpn.node import translate
 from pqvpn.node.descriptors import Descriptors
 from pqvpn.resilience.supervisor import Process
+from pqvpn.telemetry import jsonlog
 from pqvpn.telemetry.redaction import Policy
 
 LANE, CONTROL, OBSERVER, SPARE = "pqvpn.dataplane", "pqvpn.control", "pqvpn.observer", "pqvpn.control.spare"
@@ -126,6 +127,7 @@ def make_control(
         addresses=translate.addresses(config),
         listen=held.udp.port,
         log_level="debug" if debug else config.log.level,
+        log_levels=jsonlog.settings(),
         log_text=config.log.format == "text",
         debug=debug,
         aes_instructions=translate.has_aes_instructions(),

@@ -176,6 +176,7 @@ class Observing:
             ),
             log=starting.LogSettings(
                 level="debug" if self._debug else log.level,
+                levels=jsonlog.settings(),
                 text=log.format == "text",
                 debug=self._debug,
                 quiet=self.quiet,

@@ -49,7 +49,15 @@ def _observe(start: "ObserverStart", link: socket.socket) -> int:
     policy = Policy(start.addresses, start.pseudonym_key, frozenset(start.hosts))  # type: ignore[arg-type]
     redactor = Redactor(policy)
     log = start.log
-    jsonlog.set_up("observer", log.level, redactor=redactor, text=log.text or None, debug=log.debug, quiet=log.quiet)
+    jsonlog.set_up(
+        "observer",
+        log.level,
+        redactor=redactor,
+        text=log.text or None,
+        debug=log.debug,
+        quiet=log.quiet,
+        levels=log.levels,
+    )
     gc.freeze()
 
     async def serve() -> None:

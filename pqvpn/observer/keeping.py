@@ -10,6 +10,7 @@ from pathlib import Path
 from pqvpn.config.paths import LOG_FOLDER
 from pqvpn.dataplane.counters import Counters
 from pqvpn.facts import Fact, FactHook
+from pqvpn.host.clock import now
 from pqvpn.observer.crashes import Crashes, traced
 from pqvpn.observer.records import Records, Verdict
 from pqvpn.observer.start import ObserverStart
@@ -38,6 +39,8 @@ class Keeping:
     ) -> None:
         log = start.log
         self.levels = Levels(log.level)
+        for area, level, seconds in log.levels:
+            self.levels.change(area, level, None if seconds is None else now() + seconds)
         self.records = Records(start, redactor, self.levels, counters, soon, publish)
         self.crashes = Crashes(start, redactor.policy, self.records.pacing, wake)
         self.records.also.append(self.crashes.good_news)

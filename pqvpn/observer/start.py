@@ -26,6 +26,7 @@ class LogSettings(_Message, frozen=True):
     """[log] as the observer needs it. `file` False: no files. Sizes in bytes, times in seconds."""
 
     level: str
+    levels: tuple[tuple[str, str, float | None], ...]  # what operators set since: area, level, seconds left
     text: bool
     debug: bool
     quiet: bool  # standard error is a file that nobody rotates

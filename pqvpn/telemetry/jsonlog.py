@@ -8,6 +8,7 @@ operator or a peer wrote and is kept out unless debugging.
 import logging
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from traceback import extract_tb
 from typing import Any, Final
@@ -64,15 +65,19 @@ def set_up(
     text: bool | None = None,
     debug: bool = False,
     quiet: bool = False,
+    levels: Iterable[tuple[str, str, float | None]] = (),
 ) -> None:
     """Send this process's log to standard error. `level` is a level name in lower case.
 
     `text` False: JSON lines; None: text on a terminal, else JSON. `debug` adds exception texts. `quiet`: once the node
     has started only errors are told here, because the log file has everything and nobody empties this stream.
+    `levels`: what an operator set before this process started, as arguments of `set_level`.
     """
     _output.reset()
     _output.process, _output.redactor, _output.debug = process, redactor, debug
     _output.levels = Levels(level)
+    for each in levels:
+        set_level(*each)
     _output.text = sys.stderr.isatty() if text is None else text
     _output.quiet_at = _now() + QUIET_AFTER if quiet else None
     root = logging.getLogger()
@@ -89,6 +94,11 @@ def set_level(area: str, level: str, seconds: float | None = None) -> None:
 def levels() -> tuple[InForce, ...]:
     """The levels in force in this process."""
     return _output.levels.in_force(_now())
+
+
+def settings() -> tuple[tuple[str, str, float | None], ...]:
+    """The levels that were set in this process, for one that starts: arguments of `set_level`."""
+    return tuple((each.area, each.level, each.seconds) for each in _output.levels.settings(_now()))
 
 
 def publish(fact: Fact) -> None:
@@ -174,4 +184,4 @@ class _Stderr(logging.StreamHandler[Any]):
         return True
 
 
-__all__ = ["EVERYTHING", "FEEDBACK", "levels", "of_record", "publish", "set_level", "set_up", "tick"]
+__all__ = ["EVERYTHING", "FEEDBACK", "levels", "of_record", "publish", "set_level", "set_up", "settings", "tick"]

@@ -67,3 +67,16 @@ def test_what_it_does_not_know_it_refuses(request_: dict[str, Any]) -> None:
     with pytest.raises(PqvpnError):
         change(request_)
     assert jsonlog.levels() == before
+
+
+def test_a_process_that_starts_later_has_the_levels_that_were_set() -> None:
+    jsonlog.set_level("*", "warning")
+    jsonlog.set_level("data", "error")
+    jsonlog.set_level("data", "debug", 600.0)
+    jsonlog.set_level("tun", "debug", 0.0)  # over already
+    settings = jsonlog.settings()
+    assert [each[:2] for each in settings] == [("*", "warning"), ("data", "error"), ("data", "debug")]
+    shown = jsonlog.levels()
+    jsonlog.set_up("control", "info", redactor=Redactor(Policy("pseudonym", bytes(32))), levels=settings)
+    assert [(each.area, each.level) for each in jsonlog.levels()] == [("*", "warning"), ("data", "debug")]
+    assert [each.area for each in shown if each.level != "warning"] == ["data"]

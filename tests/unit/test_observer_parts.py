@@ -188,7 +188,7 @@ def test_a_stop_on_purpose_is_known() -> None:
 def test_the_start_message_shows_nothing_and_crosses_whole() -> None:
     message = start.ObserverStart(
         NODE,
-        start.LogSettings("info", False, False, False, True, 1, 1.0, 1),
+        start.LogSettings("info", (("data", "debug", 60.0),), False, False, False, True, 1, 1.0, 1),
         start.RecordSettings(b"headers", {}, 1.0, 1, 1.0, 1.0, 1.0),
         start.CrashSettings(b"https://hunter2@host.example/1", "production", "", None, 1.0, 1, 1.0),
         start.HealthSettings(1.0, 1, "hunter2"),

@@ -73,6 +73,12 @@ class Levels:
         areas = sorted(self._known() - {EVERYTHING})
         return tuple(InForce(area, self.of(area, now), self._left(area, now)) for area in (EVERYTHING, *areas))
 
+    def settings(self, now: float) -> tuple[InForce, ...]:
+        """What `change` has to be told elsewhere for the same levels to be in force there."""
+        staying = [InForce(EVERYTHING, self._default), *(InForce(*each) for each in sorted(self._staying.items()))]
+        passing = [InForce(area, self._passing[area][0], self._left(area, now)) for area in sorted(self._passing)]
+        return (*staying, *(each for each in passing if each.seconds))
+
     def _known(self) -> set[str]:
         return self._staying.keys() | self._passing.keys()
 
