@@ -198,7 +198,8 @@ class ControlProcess:
                 break
             data, source, local = received
             whose = self.whose.datagram(data)
-            self._decide(lambda: self.core.receive(data, source, local, now()), whose)  # noqa: B023 - called at once
+            with context.taking():
+                self._decide(lambda: self.core.receive(data, source, local, now()), whose)  # noqa: B023 - called at once
         self._arm()  # once a batch: a flood of datagrams must not cost a look at every session each
 
     def _event(self, lane: int, event: events.Event) -> None:

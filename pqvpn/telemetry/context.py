@@ -1,13 +1,15 @@
-"""The session in whose service something happens: a private context variable.
+"""The session in whose service something happens, and since when: private context variables.
 
-Owns `Context` and the one variable that holds it. It is attached for each datagram, event or request by the driver that
-knows the session, is inherited by tasks and `asyncio.to_thread`, and crosses to other processes inside envelopes. It is
-never OpenTelemetry baggage: nothing of it leaves this host by propagation.
+Owns `Context`, the variable that holds it, and the one with the time at which the datagram at hand was taken. The context
+is attached for each datagram, event or request by the driver that knows the session, is inherited by tasks and
+`asyncio.to_thread`, and crosses to other processes inside envelopes. It is never OpenTelemetry baggage: nothing of it leaves
+this host by propagation.
 """
 
 import contextlib
 import contextvars
 import hashlib
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -39,6 +41,25 @@ def attached(session_id: str = "", peer: str = "", attempt: str = "") -> Iterato
         yield
     finally:
         _current.reset(token)
+
+
+_taken: contextvars.ContextVar[float | None] = contextvars.ContextVar("pqvpn_taken", default=None)
+
+
+@contextlib.contextmanager
+def taking() -> Iterator[None]:
+    """A datagram was taken from the socket; what is told within the block says how long it was worked on."""
+    token = _taken.set(time.monotonic())
+    try:
+        yield
+    finally:
+        _taken.reset(token)
+
+
+def worked() -> float:
+    """Seconds since the datagram at hand was taken; 0.0 when there is none."""
+    taken = _taken.get()
+    return 0.0 if taken is None else time.monotonic() - taken
 
 
 def root_span_id(trace_id: str) -> str:

@@ -24,6 +24,7 @@ _SO_SNDBUFFORCE = 32
 class Envelope(msgspec.Struct, frozen=True):
     """One fact with its circumstances. `time_ns` is the wall clock, `now` CLOCK_BOOTTIME in seconds.
 
+    `worked`: seconds for which the datagram that brought it about was worked on until now, 0.0: it was none.
     `lost`: facts of this process that found the link full since its last envelope.
     """
 
@@ -37,6 +38,7 @@ class Envelope(msgspec.Struct, frozen=True):
     peer: str = ""
     trace_id: str = ""
     span_id: str = ""
+    worked: float = 0.0
     lost: int = 0
 
     def fact(self) -> Fact:
@@ -69,6 +71,7 @@ def stamped(fact: Fact, process: str, lost: int = 0) -> Envelope:
         peer=fields.get("peer") or here.peer,
         trace_id=fields.get("attempt") or here.trace_id,
         span_id=here.span_id,
+        worked=context.worked(),
         lost=lost,
     )
 

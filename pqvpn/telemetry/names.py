@@ -200,7 +200,9 @@ SIGNAL: Final = _attribute("pqvpn.signal", "word", "traces, metrics or logs")
 CONNECT: Final = _span("pqvpn.connect", "an attempt to connect, from its beginning to the session in use", root=True)
 REKEY: Final = _span("pqvpn.rekey", "the same, to replace the keys of a session that is in use", root=True)
 ACCEPT: Final = _span(
-    "pqvpn.accept", "a session that a peer asked for; below its `pqvpn.connect` when it tells us", root=True
+    "pqvpn.accept",
+    "a session that a peer asked for, from the arrival of its M3; below its `pqvpn.connect` when it tells us",
+    root=True,
 )
 RESOLVE: Final = _span(
     "pqvpn.resolve", "the look-up of the peer's name; a trace of its own when it fails by itself", root=True
@@ -210,6 +212,9 @@ M1: Final = _span(
 )
 COOKIE_ROUND: Final = _span("pqvpn.handshake.cookie", "from M1 to the cookie that its repetition carries")
 M2: Final = _span("pqvpn.handshake.m2", "from M1 (with the cookie, if there was one) to the answer that verifies")
+VERIFY: Final = _span(
+    "pqvpn.handshake.verify", "from the arrival of M2 to its being verified: decapsulation, and the making of M3"
+)
 M3: Final = _span("pqvpn.handshake.m3", "from the verified answer to M3: the session is made")
 FIRST_DATA: Final = _span("pqvpn.first_data", "from M3 to the first packet that authenticates; repetitions are events")
 PATH_VALIDATE: Final = _span(

@@ -76,12 +76,15 @@ class Node:
         redactor = Redactor(Policy(addresses="keep", key=b"k" * 32))
         self.signals = Signals(Settings(**made), redactor, self.sink, clock=lambda: self.now)
 
-    def tell(self, fact: Fact, after: float = 0.0, process: str = "control", lost: int = 0) -> None:
+    def tell(
+        self, fact: Fact, after: float = 0.0, process: str = "control", lost: int = 0, worked: float = 0.0
+    ) -> None:
         self.now += after
         fields = msgspec.to_builtins(fact)
         self.signals.record(
             Envelope(
                 event=fact.event, time_ns=self.time, now=self.now, process=process, pid=1, fields=fields, lost=lost,
+                worked=worked,
                 session_id=fields.get("session_id") or "", peer=fields.get("peer") or "",
                 trace_id=fields.get("attempt") or "",
             ),

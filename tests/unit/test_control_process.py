@@ -53,6 +53,7 @@ class Rig:
 
     def __init__(self) -> None:
         self.told: list[tuple[Fact, context.Context]] = []
+        self.worked: dict[type[Fact], float] = {}
         self.peer = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.peer.bind(("127.0.0.1", 0))
         self.peer.setblocking(False)
@@ -76,7 +77,7 @@ class Rig:
             self.source.port, "info", False, False, True, self.udp.fileno(), False, api.detach(), Counters.create(),
             (lane_end.detach(),), events.Offloads(), os.getpid(), now(), False,
         )  # fmt: skip
-        self.process = ControlProcess(start, control_end, lambda fact: self.told.append((fact, context.current())))
+        self.process = ControlProcess(start, control_end, self._told)
         self.process._icmp = [icmp_end]
         self.core = Core(NodeSettings(THEIRS, Secret(SEEDS[THEIRS])), os.urandom, now())
         self.core.set_peers((PeerSettings(OURS, "alpha", public(OURS), endpoints=(self.source,), trace=True),), now())
@@ -89,6 +90,10 @@ class Rig:
             sock.close()
         process.counters.close()
         os.close(process.start.counters)
+
+    def _told(self, fact: Fact) -> None:
+        self.told.append((fact, context.current()))
+        self.worked[type(fact)] = context.worked()
 
     def answer(self) -> int:
         """Let the peer answer what came in; how many datagrams that were."""
@@ -154,6 +159,9 @@ async def test_records_of_an_attempt_carry_it_and_its_peer(rig: Rig) -> None:
     assert rig.whose(HandshakeCompleted) == {(session_id, "beta", started.attempt)}
     assert rig.facts(HandshakeCompleted)[0].attempt == started.attempt
     assert context.current() == context.Context()
+    assert rig.worked[HandshakeStarted] == 0.0, "no datagram brought that about"
+    assert 0.0002 < rig.worked[AnswerVerified] < 10.0, "a decapsulation, which takes longer than that anywhere"
+    assert context.worked() == 0.0
 
 
 @scenario

@@ -32,6 +32,7 @@ from pqvpn.telemetry.signals import attributes
 from pqvpn.telemetry.signals.attributes import Attributes
 from pqvpn.telemetry.signals.spans import Draft, Place
 
+_SECOND: Final = 1_000_000_000
 EVENTS: Final[dict[type[Fact], str]] = {
     AnswerRefused: names.DROPPED,
     HandshakeRefused: names.REFUSED,
@@ -88,7 +89,9 @@ class Attempt:
     def theirs(cls, envelope: Envelope, fact: HandshakeCompleted, trace_id: str) -> "Attempt":
         """A session that the peer asked for: below its own root when it told us the trace."""
         parent = Place(fact.attempt, context.root_span_id(fact.attempt), remote=True) if fact.attempt else None
-        root = Draft(names.ACCEPT, envelope.time_ns, attributes.common(envelope, fact))
+        root = Draft(
+            names.ACCEPT, envelope.time_ns - round(envelope.worked * _SECOND), attributes.common(envelope, fact)
+        )
         return cls(fact.attempt or trace_id, fact.peer, root, envelope.now, parent=parent, last=envelope.time_ns)
 
     # -- facts -------------------------------------------------------------------------------------------------------
@@ -104,7 +107,7 @@ class Attempt:
             case CookieReceived():
                 self._cookie(time, fact)
             case AnswerVerified():
-                self._answered(time, fact)
+                self._answered(time, fact, round(envelope.worked * _SECOND))
             case HandshakeCompleted():
                 self._completed(time, fact)
             case HandshakeFailed():
@@ -156,13 +159,14 @@ class Attempt:
         round_.close(time, "completed")
         self.asked = time
 
-    def _answered(self, time: int, fact: AnswerVerified) -> None:
+    def _answered(self, time: int, fact: AnswerVerified, worked: int) -> None:
         self.session_id = fact.session_id
         self.root.attributes |= {names.SESSION_ID: fact.session_id, names.SHARED: fact.sampled}
         step = self.step or self._begin(names.M1, time, attributes.endpoint(fact.endpoint))
         self._close_step(time, "answered")
         found = {k: v for k, v in step.attributes.items() if k != names.OUTCOME} | {names.SESSION_ID: fact.session_id}
         m2 = step.child(names.M2, self.asked or step.start, found | {names.MESSAGE: "m2"})
+        m2.child(names.VERIFY, time - worked, dict(m2.attributes)).close(time, "verified")
         m2.close(time, "verified")
         self._begin(names.M3, time, attributes.endpoint(fact.endpoint) | {names.MESSAGE: "m3"})
 
