@@ -188,7 +188,7 @@ class Reason(Enum):
     )  # fmt: skip
     STARVED = (
         "host.starved", Action.FALLBACK, Who.HOST, os.EX_TEMPFAIL,
-        "control gets its turn much too late: the machine has no processor time left for the node",
+        "an event loop gets its turn much too late: the machine has no processor time left for the node",
         "see what takes the processor (top), or the quota of the node's cgroup; packets and handshakes are slow meanwhile",
     )  # fmt: skip
     ALREADY_RUNNING = (

@@ -89,8 +89,20 @@ def _host_of_dsn(text: str) -> str | None:
     return parts.hostname
 
 
+_WORSE = (
+    ("loop_late", "loop_stuck"),
+    ("ends_warn", "ends_fail"),
+    ("memory_warns", "memory_fails"),
+    ("descriptors_warn", "descriptors_fail"),
+)
+
+
 def check_health(findings: Findings, health: HealthSection) -> None:
-    """Health and metrics are open to this host only, or to those who know the token."""
+    """Health and metrics are open to this host only, or to those who know the token; a warning comes before a failure."""
+    for warns, fails in _WORSE:
+        if getattr(health, warns) > getattr(health, fails):
+            detail = f"{warns} is more than {fails}"
+            findings.add(Reason.CONFIG_VALUE, ("health", fails), detail, f"raise {fails} or lower {warns}")
     if health.listen is None or _is_loopback(health.listen.host) or health.token_file is not None:
         return
     findings.add(Reason.CONFIG_HEALTH_OPEN, ("health", "listen"), f"{health.listen} is not on loopback")

@@ -269,6 +269,13 @@ def parse_rate(value: Any) -> float:
     return share
 
 
+def parse_scale(value: Any) -> float:
+    """A factor, 0.1 to 100."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.1 <= value <= 100:
+        raise BadValue("expected a factor from 0.1 to 100, without quotes")
+    return float(value)
+
+
 def parse_url(value: Any) -> str:
     """http:// or https:// with a host and a port, and nothing secret in it."""
     text = _text(value, "a URL")

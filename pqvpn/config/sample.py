@@ -69,11 +69,25 @@ addresses = [{addresses}]      # of this machine inside the VPN
 # keep_age = "30d"
 
 [health]
-# interval = "2s"
 # listen = "127.0.0.1:9464"        # besides the unix socket; elsewhere than on loopback with a token
 # token_file = "health.token"      # mode 0600: openssl rand -base64 32
-# disk_free = "64MiB"              # less is told
 # mend = true                      # put back what somebody took from the interface: itself, addresses, routes
+# interval = "2s"                  # this and what follows is applied by `pqvpn reload`
+# fail_scale = 1.0                 # 2.0: everything must be wrong for twice as long until it is told
+# recover_scale = 1.0              # 2.0: and well for twice as long
+# control_silent = "3s"            # control reports every second
+# loop_late = "500ms"              # lag of an event loop that is a warning
+# loop_stuck = "5s"                # and a failure
+# ends_window = "60s"              # ends of a process are counted for so long
+# ends_warn = 3
+# ends_fail = 8
+# memory_warns = "384MiB"          # of one process
+# memory_fails = "1GiB"
+# descriptors_warn = 0.8           # share of the limit of one process
+# descriptors_fail = 0.95
+# disk_free = "64MiB"              # less is told
+# disk_hangs = "10s"               # without an answer
+# crypto_interval = "60s"          # new keys, a round trip and known answers of every primitive
 
 [restart]                          # of the node's processes; applied by `pqvpn reload`
 # lanes = "always"                 # always, on-failure, never

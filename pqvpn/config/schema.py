@@ -30,6 +30,7 @@ from pqvpn.config.fields import (
     duration,
     parse_name,
     parse_rate,
+    parse_scale,
     parse_share,
     parse_url,
     schedule,
@@ -202,14 +203,29 @@ class HealthSection(Section):
 
     `mend`: put the interface, its addresses and routes back when somebody took them away.
 
-    Anywhere but on loopback `listen` needs `token_file` (0600), whose content clients send as a bearer token.
+    Anywhere but on loopback `listen` needs `token_file` (0600), whose content clients send as a bearer token. The others
+    are those of `resilience/limits.py`: times in seconds, sizes in bytes.
     """
 
     listen: EndpointField | None = None
     token_file: PathText | None = None
-    interval: Short = 2.0
-    disk_free: Annotated[int, _bytes(0, 1024 * _GIB)] = 64 * _MIB
     mend: bool = True
+    interval: Short = 2.0
+    fail_scale: Annotated[float, PlainValidator(parse_scale)] = 1.0
+    recover_scale: Annotated[float, PlainValidator(parse_scale)] = 1.0
+    control_silent: Annotated[float, _seconds(2.0, 60.0)] = 3.0
+    loop_late: Annotated[float, _seconds(0.01, 60.0)] = 0.5
+    loop_stuck: Annotated[float, _seconds(0.01, 60.0)] = 5.0
+    ends_window: Annotated[float, _seconds(1.0, 600.0)] = 60.0
+    ends_warn: Annotated[int, PlainValidator(count(1, 100))] = 3
+    ends_fail: Annotated[int, PlainValidator(count(1, 100))] = 8
+    memory_warns: Annotated[int, _bytes(16 * _MIB, 64 * _GIB)] = 384 * _MIB
+    memory_fails: Annotated[int, _bytes(16 * _MIB, 64 * _GIB)] = 1024 * _MIB
+    descriptors_warn: Annotated[float, PlainValidator(parse_rate)] = 0.8
+    descriptors_fail: Annotated[float, PlainValidator(parse_rate)] = 0.95
+    disk_free: Annotated[int, _bytes(0, 1024 * _GIB)] = 64 * _MIB
+    disk_hangs: Annotated[float, _seconds(0.1, 60.0)] = 10.0
+    crypto_interval: Annotated[float, _seconds(1.0, 3600.0)] = 60.0
 
 
 RestartWhen = Literal["always", "on-failure", "never"]

@@ -96,6 +96,7 @@ class ControlStart(_Message, frozen=True):
     sample: float = 1.0  # the share of our handshakes that is traced; 0 without telemetry
     icmp: tuple[int, ...] = ()  # raw sockets that hear ICMP errors; none where the kernel refused
     breakers: Settings = Settings()
+    crypto_interval: float = 60.0  # seconds between two runs of the self-tests
     log_levels: tuple[tuple[str, str, float | None], ...] = ()  # what operators set since: area, level, seconds left
 
 
@@ -107,6 +108,7 @@ class Configure(_Message, frozen=True):
     changes: tuple[str, ...]
     restart_needed: tuple[str, ...]
     breakers: Settings = Settings()
+    crypto_interval: float = 60.0
 
 
 class ReloadRefused(_Message, frozen=True):

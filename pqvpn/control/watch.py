@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from pqvpn.control.process import ControlProcess
 
 OBSERVE_EVERY = 1.0
-CRYPTO_EVERY = 60.0
 CRYPTO_AGAIN = 1.0
 """Seconds between two runs of the self-tests while one fails: a breaker wants more than one answer."""
 JUMP = 1.0
@@ -42,6 +41,7 @@ class Watch:
 
     def __init__(self, process: "ControlProcess", wall: Callable[[], float] = time.time) -> None:
         self._process = process
+        self.crypto_every = process.start.crypto_interval
         self._wall = wall
         self._seen: dict[bytes, _Seen] = {}
         self._offset = wall() - now()
@@ -72,7 +72,7 @@ class Watch:
             self._observed_at = at
             self._process.gates.registry.settle()
             self._observe(views, at)
-        if at >= self._checked_at + (CRYPTO_AGAIN if self._failed else CRYPTO_EVERY):
+        if at >= self._checked_at + (CRYPTO_AGAIN if self._failed else self.crypto_every):
             self._checked_at = at
             self._check()
 

@@ -148,5 +148,6 @@ def make_control(
         redact_hosts=tuple(policy.hosts),
         quiet=quiet,
         breakers=translate.breakers(config),
+        crypto_interval=config.health.crypto_interval,
     )
     supervision.send_start(waiting.link, message)

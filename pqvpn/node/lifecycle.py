@@ -371,8 +371,11 @@ class Node:
         self._supervisor.good_news()
         settings = translate.breakers(new)
         self._breakers.apply(settings)
-        self._observing.apply(settings)
-        self._staff.tell(supervision.Configure(request, translate.peers(new), changed, later, settings))
+        limits = translate.limits(new)
+        self._watch.set_interval(limits.interval)
+        self._observing.apply(settings, limits)
+        peers, every = translate.peers(new), limits.crypto_interval
+        self._staff.tell(supervision.Configure(request, peers, changed, later, settings, every))
 
     def _apply_restart(self) -> None:
         for name in self._supervisor.children:

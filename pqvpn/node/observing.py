@@ -20,6 +20,7 @@ from pqvpn.identity import peer_id
 from pqvpn.node import children, lastwords, translate
 from pqvpn.observer import start as starting
 from pqvpn.reasons import Reason
+from pqvpn.resilience.limits import Limits
 from pqvpn.resilience.registry import Settings
 from pqvpn.resilience.supervisor import Process
 from pqvpn.telemetry import envelope, jsonlog, last, redaction
@@ -74,6 +75,7 @@ class Observing:
         self._words = stacks.make() if self.enabled else -1
         self._publisher = Publisher("supervisor", self._link[1] if self._link else None)
         self._breakers = translate.breakers(config)
+        self._limits = translate.limits(config)
         self._unix: socket.socket | None = None
         self._tcp: socket.socket | None = None
         self.process_link: socket.socket | None = None
@@ -140,11 +142,11 @@ class Observing:
         if self.process_link:
             children.poke(self.process_link)
 
-    def apply(self, breakers: Settings) -> None:
-        """[breakers] was changed, for this observer and its successors."""
-        self._breakers = breakers
+    def apply(self, breakers: Settings, limits: Limits) -> None:
+        """[breakers] or [health] was changed, for this observer and its successors."""
+        self._breakers, self._limits = breakers, limits
         if self.process_link:
-            children.poke(self.process_link, starting.news(breakers))
+            children.poke(self.process_link, starting.news(breakers, limits))
 
     def let_go(self) -> None:
         """Close the observer's link: it reads what is left and ends."""
@@ -188,8 +190,7 @@ class Observing:
             records=self._records(),
             crashes=self._crashes(),
             health=starting.HealthSettings(
-                interval=config.health.interval,
-                disk_free=config.health.disk_free,
+                limits=self._limits,
                 token=config.health_token.expose().decode() if config.health_token else None,
             ),
             addresses=self.policy.addresses,

@@ -13,6 +13,7 @@ from pqvpn.control.supervision import ErrorInfo, PeerSpec
 from pqvpn.errors import ConfigErrors, PqvpnError
 from pqvpn.host.clock import now
 from pqvpn.protocol.settings import Timers
+from pqvpn.resilience.limits import Limits
 from pqvpn.resilience.registry import Settings
 from pqvpn.resilience.restarts import RestartPolicy, When
 from pqvpn.telemetry.redaction import without_secrets
@@ -20,6 +21,7 @@ from pqvpn.telemetry.redaction import without_secrets
 _DEFAULT_MTU_IPV4 = 1432
 _DEFAULT_MTU_IPV6 = 1412
 _MOST_DEFAULT_LANES = 4
+_LIMITS = tuple(f.name for f in fields(Limits))
 
 
 def mtu(config: NodeConfig) -> int:
@@ -75,6 +77,8 @@ def changes(old: NodeConfig, new: NodeConfig) -> tuple[str, ...]:
     found += [f"peer {name} changed" for name in after if name in before and _peer(after[name]) != _peer(before[name])]
     if old.breakers != new.breakers:
         found.append("breakers changed")
+    if limits(old) != limits(new):
+        found.append("health changed")
     return tuple(found)
 
 
@@ -84,7 +88,8 @@ def restart_needed(old: NodeConfig, new: NodeConfig) -> tuple[str, ...]:
     found = []
     for section in sections:
         before, after = getattr(old, section), getattr(new, section)
-        found += [f"{section}.{k}" for k in type(before).model_fields if getattr(before, k) != getattr(after, k)]
+        fixed = [k for k in type(before).model_fields if section != "health" or k not in _LIMITS]
+        found += [f"{section}.{k}" for k in fixed if getattr(before, k) != getattr(after, k)]
     if old.card.peer_id != new.card.peer_id:
         found.append("node.private_key")
     if old.network_key != new.network_key:
@@ -95,11 +100,12 @@ def restart_needed(old: NodeConfig, new: NodeConfig) -> tuple[str, ...]:
 
 
 def in_force(running: NodeConfig, new: NodeConfig) -> NodeConfig:
-    """The running configuration with what a reload takes of a new one: peers, policies of restarts, breakers."""
+    """The running configuration with what a reload takes of a new one: peers, policies of restarts, breakers, limits."""
     restart = new.restart.model_copy(
         update={"spares": running.restart.spares, "hang_after": running.restart.hang_after}
     )
-    return replace(running, peers=new.peers, restart=restart, breakers=new.breakers)
+    health = running.health.model_copy(update={name: getattr(new.health, name) for name in _LIMITS})
+    return replace(running, peers=new.peers, restart=restart, breakers=new.breakers, health=health)
 
 
 def restart_policy(config: NodeConfig, component: str) -> RestartPolicy:
@@ -119,6 +125,11 @@ def restart_policy(config: NodeConfig, component: str) -> RestartPolicy:
 def breakers(config: NodeConfig) -> Settings:
     """[breakers] as the processes take it."""
     return Settings(**{f.name: getattr(config.breakers, f.name) for f in fields(Settings)})
+
+
+def limits(config: NodeConfig) -> Limits:
+    """[health] as the processes take it."""
+    return Limits(**{name: getattr(config.health, name) for name in _LIMITS})
 
 
 def has_aes_instructions() -> bool:

@@ -40,6 +40,12 @@ class InterfaceWatch:
         """The first look is one interval from now: a start has better things to do."""
         self.due = time + self._interval
 
+    def set_interval(self, interval: float) -> None:
+        """The interval was changed; a look that is further away than that is made sooner."""
+        if self.due is not None and interval < self._interval:
+            self.due = min(self.due, self.due - self._interval + interval)
+        self._interval = interval
+
     def look_if_due(self, interface: "Interface | None", time: float) -> bool:
         """Look and publish what was seen. A kernel that refuses is asked again: silence is told by health.
 

@@ -8,29 +8,21 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from pqvpn.facts import ChildEnded, ClockJumped, CryptoChecked, Fact, InterfaceObserved, NodeObserved, PeerObserved
+from pqvpn.facts import ChildEnded, ClockJumped, CryptoChecked, InterfaceObserved, NodeObserved, PeerObserved
+from pqvpn.observer.checkbook import Checkbook
 from pqvpn.observer.machine import Use
 from pqvpn.reasons import Reason
 from pqvpn.resilience.health import Health, Item, State
+from pqvpn.resilience.limits import Limits
 
-CONTROL_SILENT: Final = 3.0
-"""Seconds without a word of control, which reports once a second."""
-LOOP_WINDOW: Final = 60.0
-LOOP_WARNS: Final = 3
-LOOP_FAILS: Final = 8
 PEER_GONE: Final = 15.0
-MEMORY_WARNS: Final = 384 << 20
-MEMORY_FAILS: Final = 1 << 30
-DESCRIPTORS_WARN: Final = 0.8
-DESCRIPTORS_FAIL: Final = 0.95
-HUNG: Final = 10.0
 REFUSED_STANDS: Final = 30.0
 """Seconds for which a refusal of the kernel stands while nothing is tried: senders inside wait longer after each."""
-LATE_WARNS: Final = 0.5
-LATE_FAILS: Final = 5.0
-"""Seconds that control's loop came late: a busy machine has tenths, one without processor time has seconds."""
 _MOST_PROCESSES: Final = 64
+_MOST_ENDS: Final = 100
+"""As many as `ends_fail` may be."""
 
+Verdict = tuple[State, Reason | None, str]
 _REASONS: Final = {reason.code: reason for reason in Reason}
 _PEER_STATES: Final = {"up": State.OK, "connecting": State.WARNING, "stale": State.WARNING, "down": State.FAILING}
 _NO_MATTER: Final = (Reason.IDLE, Reason.NO_ENDPOINT)
@@ -40,9 +32,9 @@ _NO_MATTER: Final = (Reason.IDLE, Reason.NO_ENDPOINT)
 class Checks:
     """What the observer knows of a node's health. `interval`: seconds between two calls of `check`."""
 
-    def __init__(self, health: Health, now: float, disk_free: int) -> None:
+    def __init__(self, health: Health, now: float, limits: Limits) -> None:
         self._health = health
-        self._disk_free = disk_free
+        self.limits = limits
         self._reported_at = now
         self._peers_at: dict[str, float] = {}
         self._ends: dict[str, deque[float]] = {}
@@ -56,24 +48,27 @@ class Checks:
 
     # -- facts -------------------------------------------------------------------------------------------------------
 
-    def take(self, fact: Fact, now: float) -> None:
-        """Draw from a fact what it says about health."""
-        match fact:
-            case NodeObserved(status, lag):
-                self._node(status, now)
-                self._late(lag, now)
-            case PeerObserved(peer, status):
-                self._peer(peer, status, now)
-            case InterfaceObserved():
-                self._interface(fact, now)
-            case ChildEnded(process):
-                if process in self._ends or len(self._ends) < _MOST_PROCESSES:
-                    self._ends.setdefault(process, deque(maxlen=LOOP_FAILS)).append(now)
-                    self._process(process, now)
-            case CryptoChecked(failed):
-                self._crypto(failed, now)
-            case ClockJumped(seconds):
-                self._see(Item.CLOCK, "", State.WARNING, Reason.CLOCK_JUMPED, f"by {seconds:+.1f} s", now)
+    def enter(self, book: Checkbook) -> None:
+        """Enter into the registry what draws from facts."""
+        book.on(NodeObserved, "node", self._observed)
+        book.on(PeerObserved, "peer", lambda fact, now: self._peer(fact.peer, fact.status, now))
+        book.on(InterfaceObserved, "interface", self._interface)
+        book.on(ChildEnded, "processes", self._ended)
+        book.on(CryptoChecked, "crypto", lambda fact, now: self._crypto(fact.failed, now))
+        book.on(ClockJumped, "clock", self._jumped)
+
+    def _observed(self, fact: NodeObserved, now: float) -> None:
+        self._node(fact.status, now)
+        self.late("control", fact.lag, now)
+
+    def _ended(self, fact: ChildEnded, now: float) -> None:
+        process = fact.process
+        if process in self._ends or len(self._ends) < _MOST_PROCESSES:
+            self._ends.setdefault(process, deque(maxlen=_MOST_ENDS)).append(now)
+            self._process(process, now)
+
+    def _jumped(self, fact: ClockJumped, now: float) -> None:
+        self._see(Item.CLOCK, "", State.WARNING, Reason.CLOCK_JUMPED, f"by {fact.seconds:+.1f} s", now)
 
     def _node(self, status: Mapping[str, Any], now: float) -> None:
         self._reported_at = now
@@ -100,10 +95,12 @@ class Checks:
         state, reason = (State.WARNING, Reason.FEWER_LANES) if running else (State.FAILING, Reason.NO_LANES)
         self._see(Item.LANES, "", state, reason, f"{running} of {wanted} lanes run", now)
 
-    def _late(self, lag: float, now: float) -> None:
-        state = State.FAILING if lag >= LATE_FAILS else State.WARNING if lag >= LATE_WARNS else State.OK
-        reason, evidence = (None, "") if state is State.OK else (Reason.STARVED, f"control came {lag:.1f} s late")
-        self._see(Item.PROCESSOR, "", state, reason, evidence, now)
+    def late(self, process: str, lag: float, now: float) -> None:
+        """The longest time, since this was last told, that a process's event loop came to a timer too late."""
+        limits = self.limits
+        state = _state(lag >= limits.loop_late, lag >= limits.loop_stuck)
+        reason = None if state is State.OK else Reason.STARVED
+        self._see(Item.PROCESSOR, process, state, reason, f"{process} came {lag:.3f} s late", now)
 
     def _crypto(self, failed: tuple[str, ...], now: float) -> None:
         state, reason = (State.FAILING, Reason.SELF_TEST_FAILED) if failed else (State.OK, None)
@@ -113,11 +110,12 @@ class Checks:
         self._peers_at[peer] = now
         state = _PEER_STATES.get(str(status.get("state")), State.WARNING)
         reason = _REASONS.get(str(_table(status.get("reason")).get("code")), Reason.NO_REPLY)
-        if state is State.OK or reason in _NO_MATTER:
-            self._see(Item.PEER, peer, State.OK, None, "", now)
-            return
-        last = status.get("last_received_seconds")
+        last, rtt = status.get("last_received_seconds"), status.get("rtt_ms")
         heard = "nothing authenticated came yet" if last is None else f"last authenticated packet {last:.0f} s ago"
+        if state is State.OK or reason in _NO_MATTER:
+            answered = f"{heard}; the path's last probe came back in {rtt:.1f} ms" if rtt is not None else heard
+            self._see(Item.PEER, peer, State.OK, None, answered, now)
+            return
         endpoint = status.get("endpoint")
         self._see(
             Item.PEER, peer, state, reason, f"{heard}; {f'tried at {endpoint}' if endpoint else 'no address'}", now
@@ -156,7 +154,7 @@ class Checks:
     def check(self, now: float, udp_sends: int) -> None:
         """Everything that needs no disk, once an interval. `udp_sends`: datagrams that lanes got rid of, so far."""
         silent = now - self._reported_at
-        if silent > CONTROL_SILENT:
+        if silent > self.limits.control_silent:
             self._see(Item.CONTROL, "", State.FAILING, Reason.NOT_REPORTING, f"silent for {silent:.0f} s", now)
         else:
             self._forget_peers(now)
@@ -168,12 +166,12 @@ class Checks:
         )  # a jump is a fact, and shows for as long as it takes to clear
 
     def _process(self, process: str, now: float) -> None:
-        ends = [at for at in self._ends.get(process, ()) if now - at < LOOP_WINDOW]
-        if len(ends) < LOOP_WARNS:
+        ends = [at for at in self._ends.get(process, ()) if now - at < self.limits.ends_window]
+        if len(ends) < self.limits.ends_warn:
             self._see(Item.PROCESSES, process, State.OK, None, "", now)
             return
-        state = State.FAILING if len(ends) >= LOOP_FAILS else State.WARNING
-        evidence = f"{process} ended {len(ends)} times in {LOOP_WINDOW:.0f} s"
+        state = State.FAILING if len(ends) >= self.limits.ends_fail else State.WARNING
+        evidence = f"{process} ended {len(ends)} times in {self.limits.ends_window:.0f} s"
         self._see(Item.PROCESSES, process, state, Reason.CHILD_RESTARTING, evidence, now)
 
     def _forget_peers(self, now: float) -> None:
@@ -208,20 +206,21 @@ class Checks:
         self._health.keep(Item.DESCRIPTORS, (p.component for p in use.processes))
         if use.refusal:
             self._see(Item.DISK, "", State.FAILING, Reason.STATE_UNWRITABLE, use.refusal, now)
-        elif use.free is not None and use.free < self._disk_free:
-            evidence = f"{use.free >> 20} MiB free, {self._disk_free >> 20} MiB wanted"
+        elif use.free is not None and use.free < self.limits.disk_free:
+            evidence = f"{use.free >> 20} MiB free, {self.limits.disk_free >> 20} MiB wanted"
             self._see(Item.DISK, "", State.WARNING, Reason.DISK_LOW, evidence, now)
         else:
             self._see(Item.DISK, "", State.OK, None, "", now)
 
     def _memory(self, process: str, resident: int, now: float) -> None:
-        state = State.FAILING if resident > MEMORY_FAILS else State.WARNING if resident > MEMORY_WARNS else State.OK
+        limits = self.limits
+        state = _state(resident > limits.memory_warns, resident > limits.memory_fails)
         reason, evidence = (None, "") if state is State.OK else (Reason.MEMORY, f"{process} takes {resident >> 20} MiB")
         self._see(Item.MEMORY, process, state, reason, evidence, now)
 
     def _descriptors(self, process: str, count: int, most: int, now: float) -> None:
-        share = count / most
-        state = State.FAILING if share >= DESCRIPTORS_FAIL else State.WARNING if share >= DESCRIPTORS_WARN else State.OK
+        share, limits = count / most, self.limits
+        state = _state(share >= limits.descriptors_warn, share >= limits.descriptors_fail)
         reason, evidence = (None, "") if state is State.OK else (Reason.DESCRIPTORS, f"{process} has {count} of {most}")
         self._see(Item.DESCRIPTORS, process, state, reason, evidence, now)
 
@@ -235,16 +234,17 @@ class Checks:
         else:
             self._see(Item.LINK, "", State.OK, None, "", now)
 
-    def records(self, kept: tuple[State, Reason | None, str], hung: float, now: float) -> None:
+    def records(self, kept: Verdict, hung: float, now: float) -> None:
         """How writing goes. `kept`: what the stores say; `hung`: seconds that the disk has not answered for."""
-        if hung > HUNG:
+        if hung > self.limits.disk_hangs:
             evidence = f"the disk has not answered for {hung:.0f} s"
             kept = State.FAILING, Reason.STATE_UNWRITABLE, evidence
         self._see(Item.RECORDS, "", *kept, now)
 
-    def collector(self, state: State, reason: Reason | None, evidence: str, now: float) -> None:
-        """How sending to the configured endpoint goes."""
-        self._see(Item.COLLECTOR, "", state, reason, evidence, now)
+    def collector(self, sent: Verdict | None, now: float) -> None:
+        """How sending to the configured endpoint goes; None: there is none."""
+        if sent is not None:
+            self._see(Item.COLLECTOR, "", *sent, now)
 
     def breakers(self, own: Sequence[Mapping[str, Any]], now: float) -> None:
         """What operators hold is told until they let go of it. `own`: those of this process."""
@@ -254,12 +254,17 @@ class Checks:
             self._see(Item.BREAKER, name, State.WARNING, Reason.BREAKER_HELD, evidence, now)
         self._health.keep(Item.BREAKER, held)
 
-    def crash_reports(self, state: State, reason: Reason | None, evidence: str, now: float) -> None:
-        """How sending to the configured crash server goes."""
-        self._see(Item.CRASH_REPORTS, "", state, reason, evidence, now)
+    def crash_reports(self, sent: Verdict | None, now: float) -> None:
+        """How sending to the configured crash server goes; None: there is none."""
+        if sent is not None:
+            self._see(Item.CRASH_REPORTS, "", *sent, now)
 
     def _see(self, item: Item, key: str, state: State, reason: Reason | None, evidence: str, now: float) -> None:
         self._health.observe(item, key, state, reason, evidence, now)
+
+
+def _state(warns: bool, fails: bool) -> State:
+    return State.FAILING if fails else State.WARNING if warns else State.OK
 
 
 def _table(value: Any) -> Mapping[str, Any]:

@@ -11,8 +11,9 @@ from pqvpn.config.paths import LOG_FOLDER
 from pqvpn.dataplane.counters import Counters
 from pqvpn.facts import Fact, FactHook
 from pqvpn.host.clock import now
+from pqvpn.observer.checks import Verdict
 from pqvpn.observer.crashes import Crashes, traced
-from pqvpn.observer.records import Records, Verdict
+from pqvpn.observer.records import Records
 from pqvpn.observer.start import ObserverStart
 from pqvpn.reasons import Reason
 from pqvpn.resilience.health import State

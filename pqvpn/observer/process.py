@@ -17,20 +17,21 @@ from typing import Any, Final
 
 from pqvpn.dataplane.counters import Counters
 from pqvpn.facts import Fact, HealthChanged, LevelChanged, Problem, RetryEnded, RetryWaiting
-from pqvpn.host.clock import now
+from pqvpn.host.clock import now, spent
 from pqvpn.host.kills import Kills
 from pqvpn.observer import crashes, http, machine, obituary
 from pqvpn.observer import start as starting
-from pqvpn.observer.checks import Checks
+from pqvpn.observer.checkbook import Checkbook
+from pqvpn.observer.checks import Checks, Verdict
 from pqvpn.observer.intake import BATCH, Intake
 from pqvpn.observer.keeping import Keeping
 from pqvpn.observer.knowledge import Knowledge
-from pqvpn.observer.records import Verdict
 from pqvpn.observer.start import ObserverStart
 from pqvpn.observer.worker import Worker
 from pqvpn.reasons import Reason
 from pqvpn.resilience.backoff import Backoff
 from pqvpn.resilience.health import Change, Finding, Health, Item, State
+from pqvpn.resilience.limits import Limits
 from pqvpn.telemetry import envelope, jsonlog, last, publish
 from pqvpn.telemetry.crashes.boundary import Boundary
 from pqvpn.telemetry.envelope import Envelope
@@ -60,12 +61,16 @@ class ObserverProcess:
         self._ended = asyncio.Event()
         self._intake = Intake(socket.socket(fileno=start.link))
         self._counters = Counters(start.counters)
-        self._health = Health()
-        self._checks = Checks(self._health, began, start.health.disk_free)
+        self._limits = start.health.limits
+        self._health = Health(limits=self._limits)
+        self._checks = Checks(self._health, began, self._limits)
+        self._book = Checkbook(spent, lambda name, error: self._fault(f"check.{name}", error))
+        self._lag = 0.0
         self._knowledge = Knowledge(start.node, redactor)
         self._worker = Worker(now, self._job_failed)
         self._folder = Path(start.state_folder)
         self._keeping = Keeping(start, redactor, self._counters, self._soon, self.publish, self._store_crashes)
+        self._enter_checks()
         self._crash = Boundary(self.publish, "observer", now)
         self._kills = Kills()
         self._faults: dict[str, tuple[int, float]] = {}
@@ -108,7 +113,7 @@ class ObserverProcess:
         if isinstance(fact, LevelChanged):
             self._set_level(fact)
         with self._boundary("health"):
-            self._checks.take(fact, time_)
+            self._book.take(fact, time_)
         with self._boundary("state"):
             self._knowledge.take(stamped, fact, time_)
         with self._boundary("records"):
@@ -122,17 +127,25 @@ class ObserverProcess:
     # -- timers ------------------------------------------------------------------------------------------------------
 
     def _timers(self) -> Iterator[Coroutine[Any, Any, None]]:
-        records, interval = self._start.records, self._start.health.interval
-        yield self._every(records.flush_interval, "flush", self._flush)
-        yield self._every(records.metrics_interval, "metrics", self._collect)
-        yield self._every(interval, "checks", self._check)
-        yield self._every(LAST_EVERY, "last", self._write_last)
+        records = self._start.records
+        yield self._every(lambda: records.flush_interval, "flush", self._flush)
+        yield self._every(lambda: records.metrics_interval, "metrics", self._collect)
+        yield self._every(lambda: min(self._limits.interval, 1.0), "lag", self._tell_lag)
+        yield self._every(lambda: self._limits.interval, "checks", self._check)
+        yield self._every(lambda: LAST_EVERY, "last", self._write_last)
 
-    async def _every(self, seconds: float, name: str, do: Callable[[], None]) -> None:
+    async def _every(self, seconds: Callable[[], float], name: str, do: Callable[[], None]) -> None:
+        """Do something again and again. Every timer measures how late the loop came to it."""
         while True:
-            await asyncio.sleep(seconds)
+            due = now() + (wait := seconds())
+            await asyncio.sleep(wait)
+            self._lag = max(self._lag, now() - due)
             with self._boundary(name):
                 do()
+
+    def _tell_lag(self) -> None:
+        lag, self._lag = self._lag, 0.0
+        self._checks.late("observer", lag, now())
 
     def _flush(self) -> None:
         jsonlog.tick()
@@ -154,20 +167,24 @@ class ObserverProcess:
 
     def _check(self) -> None:
         time_ = now()
-        self._checks.check(time_, self._udp_sends())
         self._keeping.records.settle()
-        self._checks.breakers(self._keeping.records.rows(), time_)
-        self._checks.link(self._intake.total_lost(), time_)
-        self._checks.records(self._kept(), self._worker.hung(time_), time_)
-        if (seen := self._keeping.records.sent()) is not None:
-            self._checks.collector(*seen, time_)
-        if (seen := self._keeping.crashes.sent()) is not None:
-            self._checks.crash_reports(*seen, time_)
+        self._book.run(time_)
         self._keeping.crashes.see(self._findings())
         self._worker.submit("machine", self._look)
         for change in self._health.changes(time_):
             self.publish(_told(change))
         self._knowledge.changed = True
+
+    def _enter_checks(self) -> None:
+        """Those that run by the clock: each reads something of the observer's own."""
+        checks, keeping, add = self._checks, self._keeping, self._book.every_interval
+        checks.enter(self._book)
+        add("node", lambda at: checks.check(at, self._udp_sends()))
+        add("breakers", lambda at: checks.breakers(keeping.records.rows(), at))
+        add("link", lambda at: checks.link(self._intake.total_lost(), at))
+        add("records", lambda at: checks.records(self._kept(), self._worker.hung(at), at))
+        add("collector", lambda at: checks.collector(keeping.records.sent(), at))
+        add("crash_reports", lambda at: checks.crash_reports(keeping.crashes.sent(), at))
 
     def _kept(self) -> Verdict:
         if self._last_refusal:
@@ -269,10 +286,15 @@ class ObserverProcess:
             message = self._link.recv(starting.LARGEST_NEWS)
             if not message:
                 self._ended.set()
-            elif (settings := starting.breakers_of(message)) is not None:
-                self._keeping.records.apply(settings)
+            elif (settings := starting.settings_of(message)) is not None:
+                self._keeping.records.apply(settings[0])
+                self._apply(settings[1])
             else:
                 self._counters.show_progress("observer")
+
+    def _apply(self, limits: Limits) -> None:
+        """[health] was changed: each timer takes its new interval after the one that runs."""
+        self._limits = self._health.limits = self._checks.limits = limits
 
     def _goodbye(self, deadline: float) -> None:
         """Read what is left, then flush within the time that is left."""

@@ -16,6 +16,7 @@ from pqvpn.config.paths import SPOOL_FOLDER
 from pqvpn.dataplane.counters import Counters
 from pqvpn.facts import Fact, FactHook, NetworkChanged, PeerObserved
 from pqvpn.host import clock
+from pqvpn.observer.checks import Verdict
 from pqvpn.observer.pacing import BreakerPacing
 from pqvpn.observer.start import ObserverStart
 from pqvpn.reasons import Reason
@@ -38,8 +39,6 @@ _MOST_PEERS: Final = 512
 _LAST_SEND: Final = 0.12
 _LAST_TRY: Final = 0.05
 _KINDS: Final = {"traces": Kind.TRACES, "metrics": Kind.METRICS, "logs": Kind.LOGS}
-
-Verdict = tuple[State, Reason | None, str]
 
 
 class Records:

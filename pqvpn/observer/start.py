@@ -10,10 +10,11 @@ import socket
 import msgspec
 
 from pqvpn.host import handover
+from pqvpn.resilience.limits import Limits
 from pqvpn.resilience.registry import Settings
 
 _LARGEST = 128 << 10
-_NEWS = b"breakers"
+_NEWS = b"settings"
 
 
 class _Message(msgspec.Struct, frozen=True, tag=True):
@@ -64,10 +65,9 @@ class CrashSettings(_Message, frozen=True):
 
 
 class HealthSettings(_Message, frozen=True):
-    """[health]. `token` guards what is not on loopback; `interval` in seconds, `disk_free` in bytes."""
+    """[health]. `token` guards what is not on loopback."""
 
-    interval: float
-    disk_free: int
+    limits: Limits
     token: str | None
 
 
@@ -121,14 +121,16 @@ def send(link: socket.socket, start: ObserverStart) -> None:
 LARGEST_NEWS = 4096
 
 
-def news(breakers: Settings) -> bytes:
-    """The message that tells an observer at work that [breakers] was changed; every other one is a poke."""
-    return _NEWS + msgspec.msgpack.encode(breakers)
+def news(breakers: Settings, limits: Limits) -> bytes:
+    """The message that tells an observer at work that [breakers] or [health] was changed; every other one is a poke."""
+    return _NEWS + msgspec.msgpack.encode((breakers, limits))
 
 
-def breakers_of(message: bytes) -> Settings | None:
+def settings_of(message: bytes) -> tuple[Settings, Limits] | None:
     """The settings of such a message; None for a poke."""
-    return msgspec.msgpack.decode(message[len(_NEWS) :], type=Settings) if message.startswith(_NEWS) else None
+    if not message.startswith(_NEWS):
+        return None
+    return msgspec.msgpack.decode(message[len(_NEWS) :], type=tuple[Settings, Limits])
 
 
 def receive(link: socket.socket) -> ObserverStart:

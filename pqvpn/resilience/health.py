@@ -12,6 +12,7 @@ from enum import Enum, StrEnum
 from typing import Final
 
 from pqvpn.reasons import Reason
+from pqvpn.resilience.limits import Limits
 
 
 class State(StrEnum):
@@ -26,6 +27,9 @@ class State(StrEnum):
 _RANK: Final = {State.OK: 0, State.WARNING: 1, State.FAILING: 2}
 _BY_RANK: Final = tuple(_RANK)
 _WORST_FIRST: Final = (State.FAILING, State.UNKNOWN, State.WARNING, State.OK)
+_DEFAULT: Final = Limits()
+_MISSED: Final = 3
+"""Intervals without an observation after which nothing is known of an item, when that is longer than its own time."""
 AFTERMATH: Final = 10.0
 """Seconds for which symptoms may outlive their cause before they are told by themselves."""
 
@@ -96,7 +100,7 @@ class Item(Enum):
         "telemetry.crash_reports", "telemetry", "the crash server takes reports", (), (10.0, 6.0, 600.0), False,
     )  # fmt: skip
     DESCRIPTORS = ("host.descriptors", "host", "descriptors are left", (), (4.0, 10.0, 60.0), False)
-    PROCESSOR = ("host.processor", "host", "processes get their turn in time", (), (3.0, 10.0, 60.0), False)
+    PROCESSOR = ("host.processor", "host", "event loops get their turn in time", (), (3.0, 10.0, 60.0), False)
     MEMORY = ("host.memory", "host", "memory is as expected", (), (10.0, 30.0, 60.0), False)
 
 
@@ -146,9 +150,9 @@ class _Tracked:
     spoke: bool = False
     cause_until: float | None = None
 
-    def observe(self, state: State, reason: Reason | None, evidence: str, now: float) -> None:
+    def observe(self, state: State, reason: Reason | None, evidence: str, now: float, limits: Limits) -> None:
         """Take one observation."""
-        self.settle(now)
+        self.settle(now, limits)
         first = self.observed_at is None
         self.observed_at = now
         self.reasons[state] = (reason, evidence)
@@ -158,18 +162,19 @@ class _Tracked:
             self.at_most[level] = _streak(self.at_most[level], now) if rank <= level else None
         if first and state is State.OK:
             self.shown, self.since = State.OK, now  # nothing is known to be wrong: no reason to wait
-        self.settle(now)
+        self.settle(now, limits)
 
-    def settle(self, now: float) -> None:
+    def settle(self, now: float, limits: Limits) -> None:
         """Bring what is shown up to date."""
         if self.observed_at is None:
             return
-        if now - self.observed_at > self.item.silent:
+        if now - self.observed_at > max(self.item.silent, _MISSED * limits.interval):
             self._forget(now)
             return
         current = _RANK.get(self.shown)
-        worse = max((n for n in (1, 2) if self._held(self.at_least[n], self.item.visible)), default=0)
-        better = min((n for n in (0, 1) if self._held(self.at_most[n], self.item.clear)), default=2)
+        visible, clear = self.item.visible * limits.fail_scale, self.item.clear * limits.recover_scale
+        worse = max((n for n in (1, 2) if self._held(self.at_least[n], visible)), default=0)
+        better = min((n for n in (0, 1) if self._held(self.at_most[n], clear)), default=2)
         if worse > (current or 0):
             self._show(worse, self.at_least[worse])
         elif (current is None and better == 0) or (current is not None and better < current):
@@ -203,7 +208,8 @@ def _streak(began: float | None, now: float) -> float:
 class Health:
     """Every item of one node. `most_keys` bounds the peers and processes that are tracked of one item."""
 
-    def __init__(self, most_keys: int = 512) -> None:
+    def __init__(self, most_keys: int = 512, limits: Limits = _DEFAULT) -> None:
+        self.limits = limits
         self._most_keys = most_keys
         self._tracked: dict[Item, dict[str, _Tracked]] = {item: {} for item in Item}
 
@@ -216,7 +222,7 @@ class Health:
             if len(keys) >= self._most_keys:
                 return
             keys[key] = _Tracked(item, key, since=now)
-        keys[key].observe(state, reason, evidence, now)
+        keys[key].observe(state, reason, evidence, now, self.limits)
 
     def keep(self, item: Item, keys: Iterable[str]) -> None:
         """Forget every key of an item that is not among these: peers that are not configured any more."""
@@ -251,7 +257,7 @@ class Health:
     def _settle(self, now: float) -> None:
         for keys in self._tracked.values():
             for each in keys.values():
-                each.settle(now)
+                each.settle(now, self.limits)
 
     def _finding(self, each: _Tracked, now: float) -> Finding:
         reason, evidence = each.reasons.get(each.shown, (None, ""))

@@ -122,7 +122,7 @@ def crypto(trigger: Trigger) -> None:
 
     def hurried(self: watch.Watch, late: float) -> None:
         if trigger.lasts("crypto") and not self._failed:
-            self._checked_at -= watch.CRYPTO_EVERY
+            self._checked_at -= self.crypto_every
         tick(self, late)
 
     for module in (selftest, xwing):

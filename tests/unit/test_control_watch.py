@@ -33,7 +33,7 @@ class Rig:
         self.views: tuple[PeerView, ...] = ()
         self.told: list[tuple[Fact, context.Context]] = []
         self.failed_tests = failed_tests
-        self.start = SimpleNamespace(restarted=False)
+        self.start = SimpleNamespace(restarted=False, crypto_interval=60.0)
         self.gates = SimpleNamespace(registry=SimpleNamespace(settle=lambda: None), tested=lambda failed: None)
         self.core = SimpleNamespace(peers=lambda now: self.views)
         monkeypatch.setattr(module, "now", lambda: self.now)

@@ -5,13 +5,19 @@ from typing import Any
 import pytest
 
 from pqvpn.facts import ChildEnded, ClockJumped, CryptoChecked, Fact, InterfaceObserved, NodeObserved, PeerObserved
-from pqvpn.observer import checks
+from pqvpn.observer.checkbook import Checkbook
 from pqvpn.observer.checks import Checks
 from pqvpn.observer.machine import ProcessUse, Use
 from pqvpn.reasons import Reason
 from pqvpn.resilience.health import Finding, Health, Item, State
+from pqvpn.resilience.limits import Limits
 
+LIMITS = Limits()
 FINE = InterfaceObserved("pqvpn0", exists=True, up=True)
+
+
+def _fail(name: str, error: Exception) -> None:
+    raise error
 
 
 class House:
@@ -19,14 +25,16 @@ class House:
 
     def __init__(self) -> None:
         self.health = Health()
-        self.checks = Checks(self.health, 0.0, disk_free=64 << 20)
+        self.checks = Checks(self.health, 0.0, LIMITS)
         self.now = 0.0
+        self.book = Checkbook(lambda: self.now, _fail)
+        self.checks.enter(self.book)
 
     def hold(self, *facts: Fact, seconds: int = 12) -> None:
         for _ in range(seconds):
             self.now += 1.0
             for fact in facts:
-                self.checks.take(fact, self.now)
+                self.book.take(fact, self.now)
 
     def check(self, seconds: int = 12, sends: int = 0) -> None:
         for _ in range(seconds):
@@ -199,16 +207,16 @@ def test_a_refusal_stands_while_nothing_is_tried(house: House) -> None:
 def test_control_that_comes_too_late(house: House) -> None:
     late = NodeObserved(node().status, 0.8)
     house.hold(late, seconds=2)
-    assert house.finding(Item.PROCESSOR).state is not State.WARNING, "once is no want"
+    assert house.finding(Item.PROCESSOR, "control").state is not State.WARNING, "once is no want"
     house.hold(late, seconds=4)
-    assert (house.finding(Item.PROCESSOR).state, house.finding(Item.PROCESSOR).reason) == (
+    assert (house.finding(Item.PROCESSOR, "control").state, house.finding(Item.PROCESSOR, "control").reason) == (
         State.WARNING,
         Reason.STARVED,
     )
     house.hold(NodeObserved(node().status, 6.0), seconds=4)
-    assert house.finding(Item.PROCESSOR).state is State.FAILING
+    assert house.finding(Item.PROCESSOR, "control").state is State.FAILING
     house.hold(node(), seconds=12)
-    assert house.finding(Item.PROCESSOR).state is State.OK
+    assert house.finding(Item.PROCESSOR, "control").state is State.OK
 
 
 def test_a_jump_of_the_wall_clock(house: House) -> None:
@@ -229,7 +237,7 @@ def test_disk_descriptors_and_memory(house: House) -> None:
 
     look(Use((ProcessUse("control", 7, 20 << 20, 30, 1024), ProcessUse("lane-0", 8, 20 << 20)), 1 << 30))
     assert {f.state for f in house.health.report(house.now)} == {State.OK}
-    look(Use((ProcessUse("control", 7, checks.MEMORY_FAILS + 1, 1000, 1024),), 1 << 20))
+    look(Use((ProcessUse("control", 7, LIMITS.memory_fails + 1, 1000, 1024),), 1 << 20))
     assert house.finding(Item.DISK).reason is Reason.DISK_LOW
     assert house.finding(Item.MEMORY, "control").state is State.FAILING
     assert house.finding(Item.DESCRIPTORS, "control").evidence == "control has 1000 of 1024"
@@ -242,7 +250,7 @@ def test_records_link_and_collector(house: House) -> None:
     for _ in range(12):
         house.now += 1.0
         house.checks.records((State.OK, None, ""), 11.0, house.now)
-        house.checks.collector(State.WARNING, Reason.COLLECTOR_UNREACHABLE, "refused", house.now)
+        house.checks.collector((State.WARNING, Reason.COLLECTOR_UNREACHABLE, "refused"), house.now)
     house.checks.link(3, house.now)
     assert house.finding(Item.RECORDS).evidence == "the disk has not answered for 11 s"
     assert house.finding(Item.COLLECTOR).reason is Reason.COLLECTOR_UNREACHABLE

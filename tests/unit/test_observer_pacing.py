@@ -10,6 +10,7 @@ from pqvpn.observer.pacing import BreakerPacing
 from pqvpn.reasons import Reason
 from pqvpn.resilience.backoff import Backoff
 from pqvpn.resilience.breaker import State
+from pqvpn.resilience.limits import Limits
 from pqvpn.resilience.registry import Action, Kind, Registry, Settings
 
 
@@ -79,7 +80,7 @@ def test_an_operators_hold_keeps_everything_back(rig: Rig) -> None:
 
 
 def test_new_settings_reach_an_observer_at_work() -> None:
-    settings = Settings(consecutive=7)
-    assert starting.breakers_of(starting.news(settings)) == settings
-    assert starting.breakers_of(b"\1") is None
-    assert len(starting.news(Settings())) < starting.LARGEST_NEWS
+    settings, limits = Settings(consecutive=7), Limits(interval=0.5, memory_warns=1 << 30)
+    assert starting.settings_of(starting.news(settings, limits)) == (settings, limits)
+    assert starting.settings_of(b"\1") is None
+    assert len(starting.news(Settings(), limits)) < starting.LARGEST_NEWS

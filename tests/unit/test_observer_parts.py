@@ -18,6 +18,7 @@ from pqvpn.observer.knowledge import Knowledge
 from pqvpn.observer.worker import MOST_JOBS, Worker
 from pqvpn.reasons import Reason
 from pqvpn.resilience.health import Finding, Item, State
+from pqvpn.resilience.limits import Limits
 from pqvpn.telemetry import envelope
 from pqvpn.telemetry.redaction import Policy, Redactor
 
@@ -191,7 +192,7 @@ def test_the_start_message_shows_nothing_and_crosses_whole() -> None:
         start.LogSettings("info", (("data", "debug", 60.0),), False, False, False, True, 1, 1.0, 1),
         start.RecordSettings(b"headers", {}, 1.0, 1, 1.0, 1.0, 1.0),
         start.CrashSettings(b"https://hunter2@host.example/1", "production", "", None, 1.0, 1, 1.0),
-        start.HealthSettings(1.0, 1, "hunter2"),
+        start.HealthSettings(Limits(disk_free=1), "hunter2"),
         "pseudonym", b"key", (), "/state", 1, 2, 0,
     )  # fmt: skip
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
