@@ -130,6 +130,16 @@ TABLE: list[tuple[str, Callable[[Path], None], Reason, str, str]] = [
         "loopback",
     ),
     (
+        NODE + '[health]\nmemory_warns = "2GiB"\nmemory_fails = "1GiB"',
+        nothing, Reason.CONFIG_VALUE, "health.memory_fails (line 6)",
+        "memory_warns is more",
+    ),
+    (
+        NODE + '[health]\nfail_scale = 0.01',
+        nothing, Reason.CONFIG_VALUE, "health.fail_scale (line 5)",
+        "factor",
+    ),
+    (
         NODE + '[redact]\naddresses = "show"',
         nothing, Reason.CONFIG_VALUE, "redact.addresses (line 5)",
         "",

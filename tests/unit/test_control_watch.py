@@ -150,6 +150,13 @@ def test_primitives_are_checked_at_start_and_every_minute(rig: Rig, monkeypatch:
     assert rig.failed_tests == ()
 
 
+def test_how_often_primitives_are_checked_is_a_setting(rig: Rig) -> None:
+    rig.watch.crypto_every = 10.0
+    for _ in range(100):
+        rig.tick(1.0)
+    assert len(rig.facts(CryptoChecked)) == 10
+
+
 def test_what_failed_at_the_start_is_shown_until_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     """The core was made without it, and stays so."""
     rig = Rig(monkeypatch, ("x25519",))

@@ -94,6 +94,16 @@ def test_settings_read_at_start_only_are_named(folder: Path) -> None:
     assert set(translate.restart_needed(old, with_key)) == {"node.network_key_file"}
 
 
+def test_a_reload_takes_the_limits_of_health_and_no_more_of_it(folder: Path) -> None:
+    old = config(folder)
+    new = config(folder, '[health]\ninterval = "9s"\nmemory_warns = "99MiB"\nmend = false\n')
+    assert translate.changes(old, new) == ("health changed",)
+    assert translate.restart_needed(old, new) == ("health.mend",)
+    running = translate.in_force(old, new)
+    assert (running.health.interval, running.health.memory_warns, running.health.mend) == (9.0, 99 << 20, True)
+    assert translate.changes(running, new) == ()
+
+
 @pytest.mark.parametrize(
     ("endpoint", "expected"),
     [('endpoint = "192.0.2.1:7"', 1432), ('endpoint = "[2001:db8::1]:7"', 1412), ('endpoint = "b.example:7"', 1432)],

@@ -147,6 +147,14 @@ def test_a_peer_says_since_when_nothing_came(house: House) -> None:
     assert house.finding(Item.PEER, "beta").evidence == "nothing authenticated came yet; no address"
 
 
+def test_a_peer_that_is_well_says_when_it_was_heard_and_probed(house: House) -> None:
+    house.hold(peer("up", rtt_ms=12.34))
+    evidence = house.finding(Item.PEER, "beta").evidence
+    assert evidence == "last authenticated packet 31 s ago; the path's last probe came back in 12.3 ms"
+    house.hold(peer("up", rtt_ms=None))
+    assert house.finding(Item.PEER, "beta").evidence == "last authenticated packet 31 s ago"
+
+
 def test_peers_that_are_not_configured_any_more_are_forgotten(house: House) -> None:
     house.hold(peer("down"), node())
     for _ in range(20):
