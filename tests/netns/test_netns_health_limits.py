@@ -25,7 +25,7 @@ def alpha() -> Iterator[Node]:
     with Lab() as lab:
         a, b = lab.namespace("a"), lab.namespace("b")
         lab.link(a, b, ["10.0.0.1/24"], ["10.0.0.2/24"])
-        node, _ = make_nodes(lab, a, b, None, "10.0.0.2", {"health": {"interval": "30s"}})
+        node, _ = make_nodes(lab, a, b, None, "10.0.0.2", {"health": {"interval": "5s"}})
         node.start()
         node.wait_running()
         yield node
@@ -39,7 +39,7 @@ def items(node: Node) -> dict[str, dict[str, Any]]:
 
 
 def test_a_reload_brings_new_limits_to_the_observer_at_work(alpha: Node) -> None:
-    (pid,) = alpha.pids("observer")
+    pid = wait_for("an observer", lambda: alpha.pids("observer"))[0]
     alpha.set({"health": {"interval": "200ms", "fail_scale": 0.1, "recover_scale": 0.1, "memory_warns": "16MiB"}})
     assert "health changed" in alpha.cli("reload").stdout
     wait_for("memory to be told", lambda: items(alpha)["host.memory:observer"]["state"] == "warning", timeout=45.0)
@@ -54,7 +54,7 @@ def test_an_event_loop_that_comes_late_is_told(alpha: Node) -> None:
     """The observer is stopped again and again, for less time than a hang is; control is not what is told."""
     alpha.set({"health": {"interval": "200ms", "fail_scale": 0.1, "recover_scale": 0.1}})
     alpha.cli("reload")
-    (pid,) = alpha.pids("observer")
+    pid = wait_for("an observer", lambda: alpha.pids("observer"))[0]
 
     def stopped_and_told() -> bool:
         os.kill(pid, signal.SIGSTOP)
