@@ -137,12 +137,12 @@ def test_killed_during_traffic(running: tuple[Node, Node]) -> None:
 def test_levels_outlive_those_who_log(running: tuple[Node, Node]) -> None:
     """What an operator set holds in the next control and the next observer, for the rest of its time."""
     alpha, _ = running
-    alpha.ask("log_level", area="supervisor", level="error", for_seconds=600)
+    alpha.ask("log_level", area="tun", level="error", for_seconds=600)
     before = {name: alpha.pids(name) for name in ("control", "observer")}
     for name, pids in before.items():
         alpha.kill(name)
         wait_for(f"the next {name}", lambda: alpha.pids(name) not in ([], pids))  # noqa: B023 - called at once
-    (left,) = [each for each in alpha.ask("log_level")["levels"] if each["area"] == "supervisor"]
+    (left,) = [each for each in alpha.ask("log_level")["levels"] if each["area"] == "tun"]
     assert left["level"] == "error"
     assert 500 < left["seconds"] < 600
     wait_for("health again", lambda: ask(alpha, "/livez")[0] == 200)
