@@ -110,7 +110,13 @@ def _ml_kem() -> bool:
     secret, rejection = key.decapsulate(_XWING_CIPHERTEXT[:1088]), key.decapsulate(bytes(1088))
     fresh, ciphertext = key.public_key().encapsulate()
     known = secret == _MLKEM_SECRET and rejection == _MLKEM_REJECTION
-    return known and key.decapsulate(ciphertext) == fresh
+    return known and key.decapsulate(ciphertext) == fresh and _generates(MLKEM768PrivateKey.generate())
+
+
+def _generates(key: MLKEM768PrivateKey) -> bool:
+    """Whether both halves of a key that was just made belong together (the pairwise consistency test of FIPS 140-3)."""
+    secret, ciphertext = key.public_key().encapsulate()
+    return key.decapsulate(ciphertext) == secret
 
 
 def _x25519() -> bool:

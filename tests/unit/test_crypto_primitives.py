@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
 
 from pqvpn.crypto import aead, kdf, mac, selftest, xwing
 from pqvpn.crypto.aead import Aead
@@ -109,6 +110,23 @@ def test_self_tests_are_quick():
     begun = time.process_time()
     assert selftest.failures() == ()
     assert time.process_time() - begun < 0.02
+
+
+def test_a_generated_key_whose_halves_differ_fails() -> None:
+    class Torn:
+        """The public half of one key, the private half of another."""
+
+        def __init__(self) -> None:
+            self.public, self.private = MLKEM768PrivateKey.generate(), MLKEM768PrivateKey.generate()
+
+        def public_key(self) -> MLKEM768PublicKey:
+            return self.public.public_key()
+
+        def decapsulate(self, ciphertext: bytes) -> bytes:
+            return self.private.decapsulate(ciphertext)
+
+    assert selftest._generates(MLKEM768PrivateKey.generate())
+    assert not selftest._generates(Torn())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("broken", selftest.TESTS)
