@@ -118,6 +118,10 @@ def crypto(trigger: Trigger) -> None:
         def from_seed_bytes(seed: bytes) -> "Wrong":
             return Wrong(right.from_seed_bytes(seed))
 
+        @staticmethod
+        def generate() -> "Wrong":
+            return Wrong(right.generate())
+
     right, tick = selftest.MLKEM768PrivateKey, watch.Watch.tick
 
     def hurried(self: watch.Watch, late: float) -> None:
