@@ -18,7 +18,7 @@ _LARGEST: Final = 1 << 20
 
 def load(path: Path, limits: Limits, now: float) -> None:
     """Take over what an earlier process knew. Never raises."""
-    with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
+    with contextlib.suppress(OSError, ValueError, TypeError, LookupError, RecursionError):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         with open(descriptor, "rb") as file:
             limits.load(json.loads(file.read(_LARGEST)), now)
