@@ -79,6 +79,8 @@ def town() -> Iterator[Town]:
             start(pair.b, pair.a)
             connected(*pair.nodes)
             check_tcp(pair.a.namespace, pair.b.namespace, INNER4[1], 100_000)
+        # the observer comes last, and what it loads is no stranger's doing
+        wait_for("beta's observer to answer", lambda: pair.b.cli("health", check=False).returncode == 0)
         recorded = [d for d in udp_payloads(seen.frames, OUTER4[0]) if len(d) <= 1472]
         assert {d[0] for d in recorded} == {1, 4}
         yield Town(pair, stranger, link.near, recorded)
