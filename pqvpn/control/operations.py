@@ -25,7 +25,7 @@ from pqvpn.facts import ConfigurationApplied, ConfigurationRefused, Problem
 from pqvpn.host.clock import now
 from pqvpn.identity import peer_id
 from pqvpn.reasons import Reason
-from pqvpn.resilience.registry import Action, Kind
+from pqvpn.resilience.registry import Action, Kind, without_hosts
 from pqvpn.telemetry.redaction import Policy, Redactor
 
 if TYPE_CHECKING:
@@ -202,7 +202,5 @@ class Operations:
 
 
 def _masked(shown: dict[str, Any], mask: Redactor) -> dict[str, Any]:
-    """The answer without addresses; the names of breakers of look-ups hold those of hosts."""
-    dns = f"{Kind.DNS}/"
-    rows = [row | {"name": f"{dns}<host>"} if row["name"].startswith(dns) else row for row in shown.get("breakers", ())]
-    return mask.fields(shown | {"breakers": rows})
+    """The answer without addresses."""
+    return mask.fields(shown | {"breakers": without_hosts(shown.get("breakers", ()))})

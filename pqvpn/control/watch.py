@@ -14,6 +14,7 @@ from pqvpn.facts import ClockJumped, CryptoChecked, NodeObserved, PeerObserved, 
 from pqvpn.host.clock import now
 from pqvpn.protocol.views import PeerState, PeerView
 from pqvpn.reasons import Reason
+from pqvpn.resilience.registry import without_hosts
 from pqvpn.telemetry import context
 
 if TYPE_CHECKING:
@@ -103,7 +104,9 @@ class Watch:
     def _observe(self, views: tuple[PeerView, ...], at: float) -> None:
         process = self._process
         lag, self._lag = self._lag, 0.0
-        process.publish(NodeObserved(process.node_status(views, at), round(lag, 4)))
+        node = process.node_status(views, at)
+        node["breakers"] = without_hosts(node["breakers"])
+        process.publish(NodeObserved(node, round(lag, 4)))
         for view, shown in zip(views, process.peer_statuses(views, at), strict=True):
             with context.attached(shown["session_id"] or "", view.name):
                 process.publish(PeerObserved(view.name, shown))

@@ -6,7 +6,7 @@ key. Knows nothing of what is guarded: whoever guards asks for the breaker and t
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
@@ -35,6 +35,12 @@ class Kind(StrEnum):
     NETLINK = "netlink"
     OTLP = "otlp"
     CRASHES = _CRASH_REPORTS
+
+
+def without_hosts(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of breakers for a record: those of look-ups are named by hosts, which are told by the policy of addresses only."""
+    dns = f"{Kind.DNS}/"
+    return [row | {"name": f"{dns}<host>"} if row["name"].startswith(dns) else row for row in rows]
 
 
 class Action(StrEnum):

@@ -37,6 +37,7 @@ from pqvpn.protocol.core import Core
 from pqvpn.protocol.effects import Transmit
 from pqvpn.protocol.settings import NodeSettings, PeerSettings, Timers
 from pqvpn.reasons import Reason
+from pqvpn.resilience.registry import Action, Kind
 from pqvpn.telemetry import context
 from pqvpn.wire.address import Address
 
@@ -254,6 +255,21 @@ async def test_readings_states_and_self_tests_are_told(rig: Rig) -> None:
     status = await rig.process.operations.status({})
     assert set(status) == {"version", "node", "processes", "breakers", "drops", "peers"}
     assert set(status["peers"][0]) == set(peer.status)
+
+
+@scenario
+async def test_readings_name_no_host_that_is_looked_up(rig: Rig) -> None:
+    """Not even one that the observer was not told of at its start; who asks over the control socket sees it."""
+    await connect(rig)  # names are known by then, and which breakers are kept
+    registry = rig.process.gates.registry
+    registry.get(Kind.DNS, "vault.example.net")
+    registry.act("dns/vault.example.net", Action.OPEN)
+    rig.told.clear()
+    await rig.until(lambda: rig.facts(NodeObserved))
+    (row,) = rig.facts(NodeObserved)[0].status["breakers"]
+    assert (row["name"], row["state"], row["held"]) == ("dns/<host>", "open", True)
+    assert "vault" not in repr(rig.told)
+    assert [row["name"] for row in (await rig.process.operations.status({}))["breakers"]] == ["dns/vault.example.net"]
 
 
 @scenario

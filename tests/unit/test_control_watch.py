@@ -43,7 +43,7 @@ class Rig:
         self.told.append((fact, context.current()))
 
     def node_status(self, views: tuple[PeerView, ...], time: float) -> dict[str, Any]:
-        return {"version": "1", "peers": len(views)}
+        return {"version": "1", "peers": len(views), "breakers": []}
 
     def peer_statuses(self, views: tuple[PeerView, ...], time: float) -> list[dict[str, Any]]:
         return [{"name": v.name, "session_id": v.session.session_id.hex() if v.session else None} for v in views]
@@ -109,7 +109,7 @@ def test_readings_come_once_a_second_with_the_worst_lag_and_whose_they_are(rig: 
         rig.tick(late=late)
     readings = rig.facts(NodeObserved)
     assert [reading.lag for reading in readings] == [0.0, 0.2, 0.0]
-    assert readings[0].status == {"version": "1", "peers": 1}
+    assert readings[0].status == {"version": "1", "peers": 1, "breakers": []}
     whose = [here for fact, here in rig.told if isinstance(fact, PeerObserved)]
     assert {(here.session_id, here.peer) for here in whose} == {("ab" * 16, "beta")}
     assert len(whose) == 3
