@@ -21,6 +21,17 @@ Not shipped. Works as root, and as an ordinary user by a user namespace; `obstac
 from lab.capture import Capture
 from lab.namespaces import Lab, LabError, Link, Namespace
 from lab.obstacles import Obstacle, obstacle
-from lab.waiting import WaitTimeoutError, wait_for
+from lab.waiting import WaitTimeoutError, ended, wait_for
 
-__all__ = ["Capture", "Lab", "LabError", "Link", "Namespace", "Obstacle", "WaitTimeoutError", "obstacle", "wait_for"]
+__all__ = [
+    "Capture",
+    "Lab",
+    "LabError",
+    "Link",
+    "Namespace",
+    "Obstacle",
+    "WaitTimeoutError",
+    "ended",
+    "obstacle",
+    "wait_for",
+]

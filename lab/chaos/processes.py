@@ -5,7 +5,7 @@ from typing import Final
 
 from lab import faults
 from lab.chaos.faults import Blow
-from lab.waiting import wait_for
+from lab.waiting import ended, wait_for
 
 _RESTARTED: Final = 60.0
 
@@ -33,5 +33,5 @@ def supervisor_killed(blow: Blow) -> Iterator[str]:
     if node.process is not None:
         node.process.wait(_RESTARTED)
         node.process = None
-    wait_for("the children to follow", lambda: not children & set(node.namespace.processes()), _RESTARTED)
+    wait_for("the children to follow", lambda: ended(children), _RESTARTED)
     node.up(_RESTARTED)

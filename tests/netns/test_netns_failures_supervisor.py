@@ -12,7 +12,7 @@ import pytest
 from flows import flow, wait_replaced
 from netparty import bring_up, connected, make_nodes
 
-from lab import Lab, LabError, wait_for
+from lab import Lab, LabError, ended, wait_for
 from lab.nodes import Node
 from lab.traffic import ping
 
@@ -65,7 +65,7 @@ def _kill_supervisor(node: Node) -> None:
     node.kill("supervisor")
     assert node.process is not None
     assert node.process.wait(5.0) == -signal.SIGKILL
-    wait_for("the children to end", lambda: not set(pids) & set(node.namespace.processes()), timeout=5.0)
+    wait_for("the children to end", lambda: ended(pids), timeout=5.0)
     node.process = None
 
 

@@ -17,7 +17,7 @@ import pytest
 from flows import flow, payloads, told, wait_told
 from netparty import bring_up, connected, make_nodes
 
-from lab import Lab, wait_for
+from lab import Lab, ended, wait_for
 from lab.nodes import PQVPN, ROOT, Node
 from lab.traffic import ping
 
@@ -261,7 +261,7 @@ def _kill(node: Node) -> None:
     """Kill the supervisor, and wait until its children have followed."""
     pids = node.pids()
     node.kill("supervisor")
-    wait_for("its children to end", lambda: not set(pids) & set(node.namespace.processes()))
+    wait_for("its children to end", lambda: ended(pids))
     node.process = None
 
 

@@ -21,7 +21,7 @@ import pytest
 from flows import flow, told, wait_replaced
 from netparty import bring_up, connected, make_nodes
 
-from lab import Lab, wait_for
+from lab import Lab, ended, wait_for
 from lab.nodes import PQVPN, ROOT, Node
 from lab.traffic import ping
 
@@ -188,7 +188,7 @@ def test_the_supervisors_death_is_no_loss(running: tuple[Node, Node]) -> None:
     alpha.kill("supervisor")
     assert alpha.process is not None
     alpha.process.wait(5.0)
-    wait_for("all processes to end", lambda: not set(pids) & set(alpha.namespace.processes()))
+    wait_for("all processes to end", lambda: ended(pids))
     assert session in sessions(alpha)
     assert json.loads((alpha.folder / "state" / "last.json").read_text())["stopped"] == ""
 

@@ -12,7 +12,7 @@ from flows import assert_never_reused, flow
 from manager import Manager, interface_index
 from netparty import connected, make_nodes, start
 
-from lab import Lab, wait_for
+from lab import Lab, ended, wait_for
 from lab.nodes import Node
 from lab.wire import Wire
 
@@ -64,7 +64,7 @@ def test_killed_supervisor_leaves_interface_and_connection(service: tuple[Manage
             alpha.kill("supervisor")
             assert alpha.process is not None
             assert alpha.process.wait(5.0) == -signal.SIGKILL
-            wait_for("the children to follow", lambda: not set(pids) & set(alpha.namespace.processes()), timeout=5.0)  # noqa: B023
+            wait_for("the children to follow", lambda: ended(pids), timeout=5.0)  # noqa: B023
             assert interface_index(alpha) == index, "nothing of it was closed"
             manager.start()
             assert interface_index(alpha) == index
