@@ -8,16 +8,19 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from diagnosed import diagnose, evidence, first, healthy, two_nodes
-from netparty import bring_up, start
+from netparty import bring_up, connected, start
 
 from lab import wait_for
+from lab.chaos import wallclock
 from lab.nodes import Node
+from lab.traffic import ping
 
 pytestmark = pytest.mark.netns
 
@@ -138,6 +141,38 @@ def test_a_node_that_was_stopped_and_one_that_was_killed(pair: tuple[Node, Node]
     assert "session with beta agreed" in alpha.cli("diag", "logs", "--peer", "beta").stdout
     alpha.set({"node": {"mtu": 12}})
     assert "it could not start now: 1 error" in evidence(first(alpha, "node.killed"))
+
+
+def test_a_wall_clock_that_is_wrong_and_jumps_is_a_note_and_never_the_cause(pair: tuple[Node, Node]) -> None:
+    """Alpha and whoever asks it live 400 days ago; the tunnel does not mind, and diag says so beside a real fault."""
+    alpha, beta = pair
+    clock = alpha.folder / "clock"
+    clock.write_bytes(wallclock.SHIFT.pack(-400 * 86400.0))
+    alpha.runs_by = (sys.executable, wallclock.__file__, str(clock))
+    bring_up(alpha, beta)
+    connected(alpha, beta)
+    wait_for("a healthy node", lambda: _asked(alpha) == (True, []), 30)
+    session = alpha.peer("beta")["session_id"]
+    with open(clock, "r+b") as shift:
+        shift.write(wallclock.SHIFT.pack(-400 * 86400.0 + 7200.0))
+    wait_for("the note", lambda: _asked(alpha) == (True, [("host.clock_jumped", "note")]), 30)
+    assert "it went ahead by 2 h" in _ask(alpha)["verdicts"][0]["evidence"][0]
+    assert ping(alpha.namespace, beta.address, 3).lost == 0
+    assert alpha.peer("beta")["session_id"] == session
+    alpha.namespace.delete_link("pqvpn0")
+    told = wait_for("the fault", lambda: (t := _asked(alpha)[1]) and t[0][0] == "tun.gone" and t, 30)
+    assert told[-1] == ("host.clock_jumped", "note")
+
+
+def _ask(node: Node) -> dict[str, Any]:
+    """What diag says to somebody who has the node's clock."""
+    command = [*node.runs_by, "diag", "--json", "--config", str(node.config)]
+    return dict(json.loads(node.namespace.run(command, check=False).stdout))
+
+
+def _asked(node: Node) -> tuple[bool, list[tuple[str, str]]]:
+    told = _ask(node)
+    return told["healthy"], [(each["code"], each["severity"]) for each in told["verdicts"]]
 
 
 def test_a_collector_that_is_down(pair: tuple[Node, Node]) -> None:
