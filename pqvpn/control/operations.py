@@ -26,6 +26,7 @@ from pqvpn.host.clock import now
 from pqvpn.identity import peer_id
 from pqvpn.reasons import Reason
 from pqvpn.resilience.registry import Action, Kind, without_hosts
+from pqvpn.telemetry import jsonlog
 from pqvpn.telemetry.redaction import Policy, Redactor
 
 if TYPE_CHECKING:
@@ -169,7 +170,8 @@ class Operations:
                 self._process.supervisor_breakers = rows
                 if request and rows:
                     self._answer(request, rows[0])
-            case Configure(request, peers, changes, restart_needed, breakers, crypto_interval):
+            case Configure(request, peers, changes, restart_needed, breakers, crypto_interval, hosts):
+                self._learn(hosts)
                 self._process.gates.registry.apply(breakers)
                 self._process.watch.crypto_every = crypto_interval
                 added = {p.peer_id for p in peers} - self._process.peers.keys()
@@ -182,6 +184,11 @@ class Operations:
                 self._refuse(request, errors)
             case _:
                 pass
+
+    def _learn(self, hosts: tuple[str, ...]) -> None:
+        jsonlog.learn(hosts)
+        if self._mask:
+            self._mask.learn(hosts)
 
     def _answer(self, request: int, result: dict[str, Any]) -> None:
         waiting = self._waiting.get(request)

@@ -109,6 +109,7 @@ class Configure(_Message, frozen=True):
     restart_needed: tuple[str, ...]
     breakers: Settings = Settings()
     crypto_interval: float = 60.0
+    redact_hosts: tuple[str, ...] = ()
 
 
 class ReloadRefused(_Message, frozen=True):

@@ -26,7 +26,7 @@ def run(path: Path, config: NodeConfig, *, debug: bool = False) -> int:
     except Exception as error:
         crash = lastwords.of(error, running=node is not None and node.started)
         if crash is not None:
-            lastwords.report(config, crash, observing.policy_of(config))
+            lastwords.report(config, crash, node.redacting if node else observing.policy_of(config))
         raise
     finally:
         folder.release()

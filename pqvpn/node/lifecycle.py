@@ -40,6 +40,7 @@ from pqvpn.resilience.supervisor import Supervisor
 from pqvpn.telemetry import jsonlog
 from pqvpn.telemetry.crashes import boundary as crashes
 from pqvpn.telemetry.crashes.telling import teller
+from pqvpn.telemetry.redaction import Policy
 
 if TYPE_CHECKING:
     from pqvpn.host.netlink import Interface
@@ -113,6 +114,11 @@ class Node:
     def started(self) -> bool:
         """Whether it came up."""
         return self._up
+
+    @property
+    def redacting(self) -> Policy:
+        """How its records are redacted: with the hosts that reloads brought."""
+        return self._observing.policy
 
     def run(self) -> int:
         """Open, serve, and close everything again whatever happens."""
@@ -373,9 +379,9 @@ class Node:
         self._breakers.apply(settings)
         limits = translate.limits(new)
         self._watch.set_interval(limits.interval)
-        self._observing.apply(settings, limits)
-        peers, every = translate.peers(new), limits.crypto_interval
-        self._staff.tell(supervision.Configure(request, peers, changed, later, settings, every))
+        self._observing.apply(settings, limits, observing.hosts_of(self._config))
+        peers, every, hosts = translate.peers(new), limits.crypto_interval, tuple(self._observing.policy.hosts)
+        self._staff.tell(supervision.Configure(request, peers, changed, later, settings, every, hosts))
 
     def _apply_restart(self) -> None:
         for name in self._supervisor.children:

@@ -37,15 +37,20 @@ _VARIABLES = (
 
 def policy_of(config: NodeConfig) -> redaction.Policy:
     """How this node's records are redacted; makes the state folder, as far as the disk allows."""
+    folder = config.state_folder
+    with contextlib.suppress(OSError):  # the observer tells of it; meanwhile the key is one of this run
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return redaction.load(folder, config.redact.addresses, hosts_of(config))
+
+
+def hosts_of(config: NodeConfig) -> frozenset[str]:
+    """The names of hosts in the configuration, which records tell as its `[redact]` says."""
     hosts = {p.endpoint.host for p in config.peers if p.endpoint and p.endpoint.ip is None}
     if config.telemetry.endpoint:
         hosts.add(urlsplit(config.telemetry.endpoint).hostname or "")
     if config.crash_dsn:
         hosts.add(urlsplit(config.crash_dsn.expose().decode("ascii", "replace")).hostname or "")
-    folder = config.state_folder
-    with contextlib.suppress(OSError):  # the observer tells of it; meanwhile the key is one of this run
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return redaction.load(folder, config.redact.addresses, frozenset(hosts - {"", "localhost"}))
+    return frozenset(hosts - {"", "localhost"})
 
 
 class Observing:
@@ -142,11 +147,13 @@ class Observing:
         if self.process_link:
             children.poke(self.process_link)
 
-    def apply(self, breakers: Settings, limits: Limits) -> None:
-        """[breakers] or [health] was changed, for this observer and its successors."""
+    def apply(self, breakers: Settings, limits: Limits, hosts: frozenset[str]) -> None:
+        """[breakers], [health] or the hosts were changed, for this process, this observer and its successors."""
         self._breakers, self._limits = breakers, limits
+        self.policy.learn(hosts)
         if self.process_link:
-            children.poke(self.process_link, starting.news(breakers, limits))
+            news = starting.News(breakers, limits, tuple(self.policy.hosts))
+            children.poke(self.process_link, starting.pack_news(news))
 
     def let_go(self) -> None:
         """Close the observer's link: it reads what is left and ends."""

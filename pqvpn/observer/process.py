@@ -58,6 +58,7 @@ class ObserverProcess:
         began = now()
         self._start = start
         self._link = link
+        self._redactor = redactor
         self._ended = asyncio.Event()
         self._intake = Intake(socket.socket(fileno=start.link))
         self._counters = Counters(start.counters)
@@ -105,7 +106,9 @@ class ObserverProcess:
     # -- facts -------------------------------------------------------------------------------------------------------
 
     def _readable(self) -> None:
-        for stamped, fact in self._intake.read(BATCH):
+        batch = list(self._intake.read(BATCH))
+        self._from_supervisor()  # what it said before these facts were told: hosts among them must be known by now
+        for stamped, fact in batch:
             self._take(stamped, fact)
 
     def _take(self, stamped: Envelope, fact: Fact) -> None:
@@ -282,15 +285,15 @@ class ObserverProcess:
         self._worker.submit("crashes", self._keeping.crashes.store)
 
     def _from_supervisor(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            message = self._link.recv(starting.LARGEST_NEWS)
-            if not message:
-                self._ended.set()
-            elif (settings := starting.settings_of(message)) is not None:
-                self._keeping.records.apply(settings[0])
-                self._apply(settings[1])
-            else:
-                self._counters.show_progress("observer")
+        with self._boundary("supervisor"), contextlib.suppress(BlockingIOError, ConnectionResetError):
+            while message := self._link.recv(starting.LARGEST_NEWS):
+                if (news := starting.news_of(message)) is not None:
+                    self._redactor.learn(news.hosts)
+                    self._keeping.records.apply(news.breakers)
+                    self._apply(news.limits)
+                else:
+                    self._counters.show_progress("observer")
+            self._ended.set()
 
     def _apply(self, limits: Limits) -> None:
         """[health] was changed: each timer takes its new interval after the one that runs."""

@@ -14,7 +14,7 @@ from pqvpn.resilience.limits import Limits
 from pqvpn.resilience.registry import Settings
 
 _LARGEST = 128 << 10
-_NEWS = b"settings"
+_NEWS = b"news"
 
 
 class _Message(msgspec.Struct, frozen=True, tag=True):
@@ -118,19 +118,25 @@ def send(link: socket.socket, start: ObserverStart) -> None:
     handover.send(link, _encoder.encode(message), descriptors)
 
 
-LARGEST_NEWS = 4096
+LARGEST_NEWS = _LARGEST
 
 
-def news(breakers: Settings, limits: Limits) -> bytes:
-    """The message that tells an observer at work that [breakers] or [health] was changed; every other one is a poke."""
-    return _NEWS + msgspec.msgpack.encode((breakers, limits))
+class News(_Message, frozen=True):
+    """What a reload changed for an observer at work: [breakers], [health], and the hosts of the configuration now."""
+
+    breakers: Settings
+    limits: Limits
+    hosts: tuple[str, ...]
 
 
-def settings_of(message: bytes) -> tuple[Settings, Limits] | None:
-    """The settings of such a message; None for a poke."""
-    if not message.startswith(_NEWS):
-        return None
-    return msgspec.msgpack.decode(message[len(_NEWS) :], type=tuple[Settings, Limits])
+def pack_news(news: News) -> bytes:
+    """The message for an observer at work; every other one is a poke."""
+    return _NEWS + _encoder.encode(news)
+
+
+def news_of(message: bytes) -> News | None:
+    """What such a message says; None for a poke."""
+    return msgspec.msgpack.decode(message[len(_NEWS) :], type=News) if message.startswith(_NEWS) else None
 
 
 def receive(link: socket.socket) -> ObserverStart:

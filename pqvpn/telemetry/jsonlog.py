@@ -8,7 +8,7 @@ operator or a peer wrote and is kept out unless debugging.
 import logging
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from traceback import extract_tb
 from typing import Any, Final
@@ -34,6 +34,9 @@ class _Withheld:
 
     def fields(self, _: Any) -> dict[str, Any]:
         return {}
+
+    def learn(self, _: Any) -> None:
+        pass
 
 
 class _Output:
@@ -99,6 +102,11 @@ def levels() -> tuple[InForce, ...]:
 def settings() -> tuple[tuple[str, str, float | None], ...]:
     """The levels that were set in this process, for one that starts: arguments of `set_level`."""
     return tuple((each.area, each.level, each.seconds) for each in _output.levels.settings(_now()))
+
+
+def learn(hosts: Collection[str]) -> None:
+    """The configuration has these hosts now; lines of this process tell them as the policy says."""
+    _output.redactor.learn(hosts)
 
 
 def publish(fact: Fact) -> None:
@@ -184,4 +192,15 @@ class _Stderr(logging.StreamHandler[Any]):
         return True
 
 
-__all__ = ["EVERYTHING", "FEEDBACK", "levels", "of_record", "publish", "set_level", "set_up", "settings", "tick"]
+__all__ = [
+    "EVERYTHING",
+    "FEEDBACK",
+    "learn",
+    "levels",
+    "of_record",
+    "publish",
+    "set_level",
+    "set_up",
+    "settings",
+    "tick",
+]

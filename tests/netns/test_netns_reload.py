@@ -5,11 +5,14 @@ beta 10.0.1.2 --veth1-- alpha --veth2-- 10.0.2.2 gamma      gamma calls nobody: 
 
 import concurrent.futures
 import json
+import os
+import re
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from flows import Flow, flow, told, wait_told
+from flows import Flow, flow, told, wait_replaced, wait_told
 from netparty import bring_up, connected
 
 from lab import Lab, wait_for
@@ -67,6 +70,35 @@ def transfer(nodes: tuple[Node, Node, Node]) -> Iterator[Flow]:
 
 def _routes(node: Node) -> set[str]:
     return set(node.namespace.run(["ip", "route", "show", "proto", "157"]).stdout.split("\n"))
+
+
+def test_a_host_that_a_reload_brings_is_redacted_in_sentences(nodes: tuple[Node, Node, Node]) -> None:
+    """A host's name is a word as any other: this one stands in the very record of the reload that brings it."""
+    alpha, _, gamma = nodes
+    before = alpha.config.read_text()
+    log = alpha.folder / "state" / "log" / "pqvpn.log"
+    places = (alpha.log_file, log)
+    applied = [len(_applied(place)) for place in places]
+    try:
+        alpha.add_peer(gamma, "added:51820")
+        assert "peer gamma added" in alpha.cli("reload").stdout
+        for place, seen in zip(places, applied, strict=True):
+            wait_for("the reload in the log", lambda: len(_applied(place)) > seen)  # noqa: B023 - called at once
+            assert re.fullmatch(r"peer gamma host-[0-9a-f]{8}", _applied(place)[seen]), place
+        (old,) = alpha.pids("control")
+        os.kill(old, signal.SIGKILL)
+        wait_replaced(alpha, "control", old)
+    finally:
+        alpha.config.write_text(before)
+        alpha.cli("reload")
+    for place, seen in zip(places, applied, strict=True):
+        wait_for("the next reload", lambda: len(_applied(place)) > seen + 1)  # noqa: B023 - called at once
+        assert not [line for line in _applied(place)[seen:] if "added" in line], place
+
+
+def _applied(place: Path) -> list[str]:
+    lines = [json.loads(line) for line in place.read_text().splitlines() if line.startswith("{")]
+    return [line["fields"]["changes"] for line in lines if line["event"] == "config.applied"]
 
 
 def test_peer_is_added(nodes: tuple[Node, Node, Node], transfer: Flow) -> None:

@@ -40,7 +40,7 @@ Ends = tuple[socket.socket, socket.socket]
 @pytest.mark.parametrize(
     "message",
     [
-        Configure(3, (PEER,), ("peer beta added",), ("node.mtu",)),
+        Configure(3, (PEER,), ("peer beta added",), ("node.mtu",), redact_hosts=("beta.example",)),
         ReloadRefused(4, (ErrorInfo("config.value", "text", "detail", "node.mtu", "remedy"),)),
         Processes((ProcessInfo("lane-0", 7, 1, 2.5),), {"spawn": 0.25}),
         Shutdown(),

@@ -80,7 +80,10 @@ def test_an_operators_hold_keeps_everything_back(rig: Rig) -> None:
 
 
 def test_new_settings_reach_an_observer_at_work() -> None:
-    settings, limits = Settings(consecutive=7), Limits(interval=0.5, memory_warns=1 << 30)
-    assert starting.settings_of(starting.news(settings, limits)) == (settings, limits)
-    assert starting.settings_of(b"\1") is None
-    assert len(starting.news(Settings(), limits)) < starting.LARGEST_NEWS
+    news = starting.News(
+        Settings(consecutive=7), Limits(interval=0.5, memory_warns=1 << 30), ("gateway", "beta.example")
+    )
+    assert starting.news_of(starting.pack_news(news)) == news
+    assert starting.news_of(b"\1") is None
+    many = starting.News(Settings(), Limits(), tuple(f"host-{number}.example" for number in range(2000)))
+    assert len(starting.pack_news(many)) < starting.LARGEST_NEWS

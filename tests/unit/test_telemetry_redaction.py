@@ -23,6 +23,7 @@ from pqvpn.reasons import Reason
 from pqvpn.telemetry.redaction import REDACTED, Policy, Redactor
 from pqvpn.telemetry.redaction.allowed import ALLOWED
 from pqvpn.telemetry.redaction.patterns import LIMIT
+from pqvpn.telemetry.redaction.policy import FORMER
 
 KEY = bytes(range(32))
 SECRET = bytes.fromhex("8f41c7035ce1b89a2b7df0146689d35a07fe92cb4de83f7160a55d1c0ab9e472")
@@ -165,6 +166,27 @@ def test_hosts_by_field_by_form_and_by_being_known() -> None:
     assert REDACTOR.value("host", "localhost") == "localhost"
     assert MASK.value("endpoint", "gateway:51820") == "<host>:51820"
     assert KEEP.value("endpoint", "gateway:51820") == "gateway:51820"
+
+
+def test_hosts_that_a_reload_brings_are_known_to_every_redactor_with_the_policy() -> None:
+    policy = Policy("pseudonym", KEY, frozenset({"gateway"}))
+    first, second = Redactor(policy), Redactor(policy, ALLOWED | {"note"})
+    text = "no answer from relay, none from gateway"
+    assert "relay" in first.text(text), "nobody can tell it from a word"
+    assert "relay" in second.value("note", text)
+    first.learn({"relay"})
+    assert first.text(text) == second.value("note", text)
+    assert "relay" not in first.text(text)
+    assert "gateway" not in first.text(text), "it was removed: records of it may be under way"
+
+
+def test_hosts_of_the_past_are_bounded() -> None:
+    policy = Policy("pseudonym", KEY)
+    for number in range(3 * FORMER):
+        policy.learn({f"relay{number}"})
+    assert len(policy.hosts) == FORMER + 1
+    assert {f"relay{3 * FORMER - 1}", f"relay{2 * FORMER}"} <= set(policy.hosts)
+    assert "relay0" not in policy.hosts
 
 
 def test_versions_stay_in_their_fields_only() -> None:
@@ -318,7 +340,7 @@ def test_time_is_linear_in_the_length_of_a_hostile_text(unit: str) -> None:
         best = 1e9
         for _ in range(3):
             began = time.thread_time()
-            REDACTOR._of_text(given)
+            REDACTOR._of_text(None, given)
             best = min(best, time.thread_time() - began)
         return best
 

@@ -4,7 +4,7 @@ Owns names, order and encoding. Everything in a line has passed the redactor giv
 Knows no stream, no file, and not which lines are wanted.
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
@@ -34,6 +34,7 @@ class Scrubs(Protocol):
 
     def text(self, text: str) -> str: ...
     def fields(self, fields: Mapping[str, Any]) -> dict[str, Any]: ...
+    def learn(self, hosts: Collection[str]) -> None: ...
 
 
 def level_of(fact: Fact) -> str:

@@ -7,6 +7,7 @@ URLs, `name:port`, names that are known, peer IDs. What they become is `pseudony
 
 import ipaddress
 import re
+from collections.abc import Collection
 from functools import lru_cache
 
 from pqvpn.telemetry.redaction.pseudonyms import MADE, MASK, Pseudonyms
@@ -61,7 +62,7 @@ def whole(text: str, names: Pseudonyms) -> str:
     return text if MADE.fullmatch(bare) or _is_address(bare) else f"{names.host(host)}{colon}{port}"
 
 
-def known(hosts: frozenset[str]) -> re.Pattern[str] | None:
+def known(hosts: Collection[str]) -> re.Pattern[str] | None:
     """A pattern of host names; None when there are none."""
     wanted = sorted({h.rstrip(".") for h in hosts if len(h) > 1 and not _is_address(h)}, key=len, reverse=True)
     if not wanted:

@@ -8,6 +8,7 @@ import contextlib
 import os
 import secrets
 import stat
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -15,21 +16,28 @@ from typing import Literal
 from pqvpn.config.paths import PSEUDONYM_KEY_NAME
 
 KEY_SIZE = 32
+FORMER = 256
+"""Names of hosts that are not configured any more and stay known: records about them may be under way."""
 
 Addresses = Literal["pseudonym", "mask", "keep"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Policy:
     """`addresses` is the setting of `[redact]`, `key` the installation's.
 
     `hosts`: host names of the configuration (endpoints, collector). In a sentence a name cannot be told from a word;
-    those that are known are replaced there, too.
+    those that are known are replaced there, too. All redactors of a process share its policy and see what it learns.
     """
 
     addresses: Addresses = "pseudonym"
     key: bytes = field(default=b"", repr=False)
-    hosts: frozenset[str] = frozenset()
+    hosts: Collection[str] = frozenset()
+
+    def learn(self, hosts: Collection[str]) -> None:
+        """The configuration has these hosts now; the newest `FORMER` of those that it had before stay known."""
+        former = [each for each in self.hosts if each not in set(hosts)]
+        self.hosts = (*former[-FORMER:], *sorted(hosts))
 
 
 def load(folder: Path, addresses: Addresses = "pseudonym", hosts: frozenset[str] = frozenset()) -> Policy:

@@ -9,11 +9,11 @@ import dataclasses
 import datetime
 import ipaddress
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Collection, Mapping, Set
 from enum import Enum
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
 from pqvpn.telemetry.redaction import addresses, exceptions, patterns
 from pqvpn.telemetry.redaction.allowed import ALLOWED, HOSTS, VERSIONS
@@ -47,6 +47,14 @@ def _for_operators() -> "Redactor":
     return Redactor(Policy("keep"))
 
 
+class _Known(NamedTuple):
+    """What follows from the hosts of a policy: all of it is replaced at once, since other threads redact meanwhile."""
+
+    hosts: Collection[str]
+    pattern: re.Pattern[str] | None
+    short: Callable[[str], str]
+
+
 class Redactor:
     """Makes records safe to leave the process. `allowed`: the fields whose values are told."""
 
@@ -54,8 +62,11 @@ class Redactor:
         self.policy = policy
         self.allowed = allowed
         self._names = Pseudonyms(policy)
-        self._hosts = addresses.known(policy.hosts)
-        self._short = lru_cache(_REMEMBERED)(self._of_text)
+        self._known = self._know(policy.hosts)
+
+    def learn(self, hosts: Collection[str]) -> None:
+        """The configuration has these hosts now: for every redactor with this one's policy."""
+        self.policy.learn(hosts)
 
     def text(self, text: str) -> str:
         """A text for people: a message, a name, a line."""
@@ -63,7 +74,10 @@ class Redactor:
             exact = text if type(text) is str else str.__str__(text)
             if _ID.fullmatch(exact):
                 return exact
-            return self._short(exact) if len(exact) <= _SHORT else self._of_text(exact)
+            known = self._known
+            if known.hosts is not self.policy.hosts:
+                known = self._known = self._know(self.policy.hosts)
+            return known.short(exact) if len(exact) <= _SHORT else self._of_text(known.pattern, exact)
         except Exception:  # noqa: BLE001 - fails closed
             return REDACTED
 
@@ -109,10 +123,14 @@ class Redactor:
         except Exception:  # noqa: BLE001 - fails closed
             return REDACTED
 
-    def _of_text(self, text: str) -> str:
+    def _know(self, hosts: Collection[str]) -> _Known:
+        pattern = addresses.known(hosts)
+        return _Known(hosts, pattern, lru_cache(_REMEMBERED)(partial(self._of_text, pattern)))
+
+    def _of_text(self, hosts: re.Pattern[str] | None, text: str) -> str:
         """What one pass leaves may stand together as something else: passes go on until nothing changes."""
         for _ in range(_PASSES):
-            found = patterns.cut(addresses.redact(patterns.redact(text), self._names, self._hosts))
+            found = patterns.cut(addresses.redact(patterns.redact(text), self._names, hosts))
             if found == text:
                 return found
             text = found
