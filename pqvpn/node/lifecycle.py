@@ -175,6 +175,8 @@ class Node:
 
     def _adopt(self, left: State) -> None:
         """Go on where a supervisor of another version stopped."""
+        for level in left.log_levels:
+            jsonlog.set_level(*level)
         self._observing.resume(left.observing)
         self._drop_privileges()
         self._staff.adopt(left.children)
@@ -209,6 +211,7 @@ class Node:
             former=former,
             began=self._upgrade.began,
             refused=refused,
+            log_levels=jsonlog.settings(),
         )
 
     def _mark(self, part: str) -> None:

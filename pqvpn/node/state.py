@@ -53,6 +53,7 @@ class State(msgspec.Struct, frozen=True):
     request: str
     former: Code
     began: float
+    log_levels: tuple[tuple[str, str, float | None], ...] = ()  # what operators set: area, level, seconds left
     refused: str = ""  # why the newer version was given up; empty: this one is on trial
 
     def descriptors(self) -> set[int]:

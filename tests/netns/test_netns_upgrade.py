@@ -70,6 +70,7 @@ def test_connections_and_sessions_live_on(pair: tuple[Node, Node], version: Make
     session, before = beta.peer("alpha")["session_id"], beta.pids()
     supervisor = beta.pids("supervisor")
     started = len(told(alpha, "handshake.completed")) + len(told(beta, "handshake.completed"))
+    beta.ask("log_level", area="tun", level="error", for_seconds=600)
     with alpha.namespace.capture("veth0", limit=1 << 30) as seen, flow(alpha, beta) as there, flow(beta, alpha) as back:
         result = _upgrade(beta, version("9.9.9", {}))
         assert result["version"] == "9.9.9"
@@ -83,6 +84,9 @@ def test_connections_and_sessions_live_on(pair: tuple[Node, Node], version: Make
     assert beta.peer("alpha")["session_id"] == alpha.peer("beta")["session_id"] == session
     assert len(told(alpha, "handshake.completed")) + len(told(beta, "handshake.completed")) == started
     wait_for("the fact", lambda: told(beta, "node.upgraded", after="9.9.9"))
+    (level,) = [each for each in beta.ask("log_level")["levels"] if each["area"] == "tun"]
+    assert level["level"] == "error", "what an operator set holds for the rest of its time"
+    assert 300 < level["seconds"] < 600
 
 
 def test_it_goes_on_as_a_node(pair: tuple[Node, Node], version: Make) -> None:
