@@ -31,6 +31,7 @@ class Manager:
         self.said: list[str] = []
         self.store: dict[str, int] = {}
         self._watchdog = watchdog
+        self._marks = 0
         self._place = node.folder / "notify"
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(str(self._place))
@@ -68,6 +69,15 @@ class Manager:
                 "READY=1", lambda: self.said.count("READY=1") > count or self.node.process.poll() is not None, 30.0
             )
             assert self.node.process.poll() is None, self.node.log()[-2000:]
+
+    def signs(self) -> int:
+        """The signs of life until now: whatever was sent before this call is counted."""
+        self._marks += 1
+        mark = f"X_MARK={self._marks}"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
+            end.sendto(mark.encode(), str(self._place))
+        wait_for("what was sent before", lambda: mark in self.said)
+        return self.said.count("WATCHDOG=1")
 
     def _popen(
         self, command: list[str], environment: dict[str, str], log: object, descriptors: list[int]

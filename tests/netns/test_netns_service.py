@@ -6,18 +6,22 @@ alpha --veth0-- beta      alpha's default route leads to beta outside as well: w
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from flows import assert_never_reused, flow
 from manager import Manager, interface_index
 from netparty import connected, make_nodes, start
 
-from lab import Lab, ended, wait_for
+from lab import Lab, WaitTimeoutError, ended, wait_for
 from lab.nodes import Node
 from lab.wire import Wire
 
 pytestmark = pytest.mark.netns
 
+_WATCHDOG = 2.0
+_SIGNS = 3
+"""One is due every quarter of the watchdog's time."""
 _TIMERS = {"m1_schedule": ["0s", "0.3s", "0.6s"], "m1_fresh_after": "1s", "dead": "2s", "keepalive": "1s"}
 
 
@@ -29,7 +33,7 @@ def service() -> Iterator[tuple[Manager, Node]]:
         a.add_route("default", via="10.0.0.2")
         settings = {"timers": _TIMERS, "node": {"lanes": 2}}
         alpha, beta = make_nodes(lab, a, b, "10.0.0.1", "10.0.0.2", settings)
-        with Manager(alpha, watchdog=2.0) as manager:
+        with Manager(alpha, watchdog=_WATCHDOG) as manager:
             manager.start()
             start(beta)
             connected(alpha, beta)
@@ -99,16 +103,43 @@ def test_orderly_end_leaves_nothing(service: tuple[Manager, Node]) -> None:
     assert interface_index(manager.node) == 0
 
 
-def test_no_sign_of_life_without_control(service: tuple[Manager, Node]) -> None:
-    manager, _ = service
+def test_hung_control_is_replaced_while_the_node_shows_life(service: tuple[Manager, Node]) -> None:
+    manager, beta = service
     alpha = manager.node
     manager.start()
-    supervisor = alpha.pids("supervisor")[0]
-    os.kill(supervisor, signal.SIGSTOP)
-    try:
-        signs = manager.said.count("WATCHDOG=1")
-        with pytest.raises(Exception, match="sign"):
-            wait_for("a sign of life", lambda: manager.said.count("WATCHDOG=1") > signs, 1.5)
-    finally:
-        os.kill(supervisor, signal.SIGCONT)
-    wait_for("signs of life again", lambda: manager.said.count("WATCHDOG=1") > signs)
+    connected(alpha, beta)
+    supervisor, index = alpha.pids("supervisor"), interface_index(alpha)
+    before = manager.signs()
+    hung = alpha.kill("control", signal.SIGSTOP)
+    # while it hangs it answers no `status`: its end shows that it was found out
+    wait_for("the end of what hangs", lambda: hung not in alpha.namespace.processes(), 20.0)
+    shown = manager.signs() - before
+    wait_for("another control", lambda: alpha.pids("control") and alpha.pids("control") != [hung], 20.0)
+    assert shown >= _SIGNS, "it takes two seconds to find out, and a sign is due every half"
+    assert "node.child_hung" in alpha.log()
+    assert (alpha.pids("supervisor"), interface_index(alpha)) == (supervisor, index), "nothing else was replaced"
+    after = manager.signs()
+    wait_for("signs of life from then on", lambda: manager.said.count("WATCHDOG=1") >= after + _SIGNS)
+    connected(alpha, beta)
+
+
+def test_hung_supervisor_shows_no_life_and_its_successor_goes_on(service: tuple[Manager, Node]) -> None:
+    manager, beta = service
+    alpha = manager.node
+    index = interface_index(alpha)
+    children = alpha.pids()
+    supervisor = alpha.kill("supervisor", signal.SIGSTOP)
+    stat = Path(f"/proc/{supervisor}/stat")
+    wait_for("it to stand still", lambda: stat.read_text().rpartition(")")[2].split()[0] == "T")
+    before = manager.signs()
+    with pytest.raises(WaitTimeoutError):
+        wait_for("a sign of life", lambda: manager.said.count("WATCHDOG=1") > before, _WATCHDOG + 0.5)
+    os.kill(supervisor, signal.SIGKILL)  # as the manager does then
+    assert alpha.process is not None
+    assert alpha.process.wait(5.0) == -signal.SIGKILL
+    wait_for("the children to follow", lambda: not set(children) & set(alpha.namespace.processes()), 5.0)
+    manager.start()
+    assert interface_index(alpha) == index
+    after = manager.signs()
+    wait_for("signs of life again", lambda: manager.said.count("WATCHDOG=1") >= after + _SIGNS)
+    connected(alpha, beta)
