@@ -8,7 +8,7 @@ from struct import Struct
 from typing import Final
 
 from pqvpn.dataplane.counters import Total
-from pqvpn.dataplane.routes import NO_PEER
+from pqvpn.dataplane.routes import NO_PEER, PROBE
 from pqvpn.dataplane.sessions import QUEUE, Peer, Session
 from pqvpn.dataplane.slots import VNET_SIZE
 from pqvpn.dataplane.state import Lane
@@ -17,6 +17,7 @@ from pqvpn.drops import DropReason
 WAIT_NS: Final = 5_000_000_000  # a peer without session for so long is refused, and what waited so long is of no use
 IPV6_LEAST_MTU: Final = 1280
 _HANDED_OVER: Final = int(Total.HANDED_OVER)
+_PROBES: Final = int(Total.PROBES)
 _U32: Final = Struct(">I")
 _U64_U64: Final = Struct(">QQ")
 
@@ -44,6 +45,9 @@ class Choice:
     def elsewhere(self, number: int, frame: bytes) -> None:
         """A frame for which `session` gave none: refuse it, hand it to its lane, or let it wait."""
         lane = self._lane
+        if number == PROBE:
+            lane.count(_PROBES)
+            return
         if number == NO_PEER:
             lane.drop(DropReason.NO_ROUTE)
             lane.refuse(frame[VNET_SIZE:])

@@ -40,6 +40,7 @@ class Total(IntEnum):
     EVENTS_LOST = 6  # events that control did not take
     HANDED_OVER = 7  # packets given to another lane
     PID = 8  # of the process that writes
+    PROBES = 9  # packets from the inside to `routes.PROBE_ADDRESS`: taken, and gone
 
 
 class Field(IntEnum):

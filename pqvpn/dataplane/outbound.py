@@ -18,7 +18,7 @@ from pqvpn.dataplane.engine import MAX_BURST, WIRE_EXTRA, Bound, Places
 from pqvpn.dataplane.inner import OK, check_meta, complete_checksum
 from pqvpn.dataplane.ipfragments import fragments
 from pqvpn.dataplane.lone import FEW, PAUSE_NS, LonePacket
-from pqvpn.dataplane.routes import NO_PEER
+from pqvpn.dataplane.routes import NO_PEER, NOT_IP
 from pqvpn.dataplane.sending import Sender
 from pqvpn.dataplane.sessions import Peer, Session, ancillary, socket_address
 from pqvpn.dataplane.slots import FRAME, MAX_SEND, PACKET, PLAIN, ROOM, STRIDE, VNET, VNET_HEADER, VNET_SIZE, ZEROS
@@ -222,7 +222,7 @@ class Outbound:
                 limit = 0 if session is None else self._choice.limit6(number, session, length)
                 bits = byte1[i] >> 4 & 3
             else:
-                last_target, session, number = -1, None, -2
+                last_target, session, number = -1, None, NOT_IP
                 bits = 0
             if session is None or length > limit:
                 if group is not None:
@@ -256,7 +256,7 @@ class Outbound:
         """Deal with the packet in slot `i` that no session takes."""
         base = i * STRIDE
         end = base + PACKET + self._lengths[i]
-        if number < NO_PEER:
+        if number == NOT_IP:
             self._lane.drop(DropReason.NOT_IP)
         elif session is None:
             self._choice.elsewhere(number, bytes(self._view[base + VNET : end]))

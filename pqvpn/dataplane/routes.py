@@ -1,8 +1,8 @@
 """Allowed IPs: which peer an address belongs to, by longest prefix.
 
-Owns the table and a bounded cache in front of it. One table serves both directions: destinations choose the peer,
-and a
-source is good when it leads to the peer that sent it.
+Owns the table and a bounded cache in front of it. One table serves both directions: destinations choose the peer, and a
+source is good when it leads to the peer that sent it. One address is never a peer's: what is sent there from the inside
+proves that a lane reads, and goes no further.
 """
 
 from collections.abc import Iterable
@@ -11,6 +11,12 @@ from typing import Final
 from pqvpn.dataplane.commands import PeerRoutes
 
 NO_PEER: Final = -1
+NOT_IP: Final = -2
+PROBE: Final = -3
+"""Where `PROBE_ADDRESS` leads."""
+PROBE_ADDRESS: Final = "192.0.0.8"
+"""IPv4's dummy address (RFC 7600): nobody's, by the registry neither a destination nor forwarded by anybody."""
+_PROBED: Final = int.from_bytes(bytes(map(int, PROBE_ADDRESS.split("."))), "big")
 _CACHE: Final = 4096
 
 
@@ -24,6 +30,7 @@ class Routes:
                 bits = 8 * len(prefix.ip)
                 masked = int.from_bytes(prefix.ip, "big") >> (bits - prefix.length)
                 tables[len(prefix.ip)].setdefault(prefix.length, {})[masked] = entry.peer
+        tables[4].setdefault(32, {})[_PROBED] = PROBE  # whatever network of a peer it lies in
         self._v4 = sorted(tables[4].items(), reverse=True)
         self._v6 = sorted(tables[16].items(), reverse=True)
         self.known4: dict[int, int] = {}  # what `find4` found; to be read in place of a call

@@ -38,7 +38,6 @@ class Checks:
         self._reported_at = now
         self._peers_at: dict[str, float] = {}
         self._ends: dict[str, deque[float]] = {}
-        self._last: InterfaceObserved | None = None
         self._sends: tuple[int, int] | None = None
         self._refused: tuple[float, State, str] | None = None
         self._drops: Mapping[str, Any] = {}
@@ -122,8 +121,7 @@ class Checks:
         )
 
     def _interface(self, seen: InterfaceObserved, now: float) -> None:
-        name, before = seen.interface, self._last
-        self._last = seen
+        name = seen.interface
         if not seen.exists or not seen.up:
             reason, word = (Reason.TUN_DOWN, "down") if seen.exists else (Reason.TUN_GONE, "gone")
             self._see(Item.INTERFACE, "", State.FAILING, reason, f"{name} is {word}", now)
@@ -137,17 +135,6 @@ class Checks:
             self._see(Item.CONFLICT, "", State.FAILING, Reason.ADDRESS_CONFLICT, seen.conflict, now)
         else:
             self._see(Item.CONFLICT, "", State.OK, None, "", now)
-        if before is not None:
-            self._traffic(before, seen, now)
-
-    def _traffic(self, before: InterfaceObserved, seen: InterfaceObserved, now: float) -> None:
-        """The kernel counts a packet as sent when a lane took it, as dropped when the queue was full."""
-        refused = seen.tx_dropped - before.tx_dropped
-        if refused > 0 and seen.tx_packets == before.tx_packets:
-            evidence = f"{refused} packets found the queue of {seen.interface} full, none was taken"
-            self._see(Item.TRAFFIC, "", State.FAILING, Reason.TUN_STUCK, evidence, now)
-        else:
-            self._see(Item.TRAFFIC, "", State.OK, None, "", now)
 
     # -- readings ----------------------------------------------------------------------------------------------------
 

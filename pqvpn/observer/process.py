@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from pqvpn.dataplane.counters import Counters
+from pqvpn.dataplane.routes import PROBE_ADDRESS
 from pqvpn.facts import Fact, HealthChanged, LevelChanged, Problem, RetryEnded, RetryWaiting
 from pqvpn.host.clock import now, spent
 from pqvpn.host.kills import Kills
+from pqvpn.host.knock import knock
 from pqvpn.observer import crashes, http, machine, obituary
 from pqvpn.observer import start as starting
 from pqvpn.observer.checkbook import Checkbook
@@ -27,6 +29,7 @@ from pqvpn.observer.intake import BATCH, Intake
 from pqvpn.observer.keeping import Keeping
 from pqvpn.observer.knowledge import Knowledge
 from pqvpn.observer.start import ObserverStart
+from pqvpn.observer.traffic import Traffic
 from pqvpn.observer.worker import Worker
 from pqvpn.reasons import Reason
 from pqvpn.resilience.backoff import Backoff
@@ -66,6 +69,7 @@ class ObserverProcess:
         self._health = Health(limits=self._limits)
         self._checks = Checks(self._health, began, self._limits)
         self._book = Checkbook(spent, lambda name, error: self._fault(f"check.{name}", error))
+        self._traffic = Traffic(self._health, self._limits, self._tun_reads, _probe)
         self._lag = 0.0
         self._knowledge = Knowledge(start.node, redactor)
         self._worker = Worker(now, self._job_failed)
@@ -182,6 +186,7 @@ class ObserverProcess:
         """Those that run by the clock: each reads something of the observer's own."""
         checks, keeping, add = self._checks, self._keeping, self._book.every_interval
         checks.enter(self._book)
+        self._traffic.enter(self._book)
         add("node", lambda at: checks.check(at, self._udp_sends()))
         add("breakers", lambda at: checks.breakers(keeping.records.rows(), at))
         add("link", lambda at: checks.link(self._intake.total_lost(), at))
@@ -199,6 +204,9 @@ class ObserverProcess:
 
     def _udp_sends(self) -> int:
         return sum(self._counters.totals(lane)["udp_sends"] for lane in range(self._start.node.lanes))
+
+    def _tun_reads(self) -> list[int]:
+        return [self._counters.totals(lane)["tun_reads"] for lane in range(self._start.node.lanes)]
 
     def _look(self) -> None:
         """In the worker: what the machine says; the loop draws the conclusions."""
@@ -297,7 +305,7 @@ class ObserverProcess:
 
     def _apply(self, limits: Limits) -> None:
         """[health] was changed: each timer takes its new interval after the one that runs."""
-        self._limits = self._health.limits = self._checks.limits = limits
+        self._limits = self._health.limits = self._checks.limits = self._traffic.limits = limits
 
     def _goodbye(self, deadline: float) -> None:
         """Read what is left, then flush within the time that is left."""
@@ -314,6 +322,10 @@ class ObserverProcess:
         self._write_last()
         self._worker.submit("end", self._keeping.finish)
         self._worker.end(max(0.01, deadline - now()))
+
+
+def _probe(interface: str, count: int) -> None:
+    knock(interface, PROBE_ADDRESS, count)
 
 
 def _told(change: Change) -> HealthChanged:

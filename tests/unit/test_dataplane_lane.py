@@ -520,3 +520,22 @@ def test_counters_are_shared() -> None:
     with rig.pair() as (a, _):
         a.worker.lane.drop(3, 7)
         assert Counters(a.worker._start.counters).drops()[3] == 7
+
+
+@pytest.mark.parametrize("name", PATHS)
+@pytest.mark.parametrize("pauses", [False, True])
+def test_a_probe_is_counted_and_goes_nowhere(name: str, pauses: bool) -> None:
+    """Also where a peer has all addresses: alone, among other packets, and as a super-packet."""
+    probe = rig.VNET0 + rig.ip(b"\x0a\x09\0\1", bytes((192, 0, 0, 8)), 17, bytes(8))
+    long = bytearray(rig.tcp(os.urandom(9000), 1380))
+    long[10 + 16 : 10 + 20] = bytes((192, 0, 0, 8))
+    frames = [probe, probe, rig.udp(b"x"), probe] + ([bytes(long)] if PATHS[name].tun_tso else [])
+    with rig.pair(PATHS[name]) as (a, b):
+        a.do(rig.routes((bytes(4), 0)))
+        a.pauses = pauses
+        a.out(*frames)
+        assert len(arrive(b)) == 1, "what is a peer's still goes to it"
+        assert a.counters.totals(0)["probes"] == len(frames) - 1
+        assert a.drops() == {}
+        assert a.written() == [], "nobody is told"
+        assert not [event for event in a.events() if isinstance(event, events.WantSession)]

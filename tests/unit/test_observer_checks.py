@@ -82,16 +82,6 @@ def test_the_interface(house: House, seen: InterfaceObserved, item: Item, reason
     assert house.finding(item).state is State.OK
 
 
-def test_lanes_that_take_nothing(house: House) -> None:
-    for second in range(10):
-        house.hold(InterfaceObserved("pqvpn0", True, True, tx_packets=5, tx_dropped=second * 10), seconds=1)
-    assert house.finding(Item.TRAFFIC).reason is Reason.TUN_STUCK
-    for second in range(10):  # a queue that overflows while lanes work is load, not a fault
-        seen = InterfaceObserved("pqvpn0", True, True, tx_packets=5 + second, tx_dropped=1000 + second)
-        house.hold(seen, seconds=1)
-    assert house.finding(Item.TRAFFIC).state is State.OK
-
-
 def test_fewer_lanes(house: House) -> None:
     def lanes(running: object) -> NodeObserved:
         return node(node={"security": "full", "lanes": 2, "lanes_running": running})
