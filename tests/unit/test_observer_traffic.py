@@ -29,7 +29,7 @@ class House:
         self.stopped: set[int] = set()
         self.refusal: OSError | None = None
         self.sent: list[tuple[str, int]] = []
-        self.health = Health()
+        self.health = Health(limits=limits or Limits())
         self.traffic = Traffic(self.health, limits or Limits(), lambda: tuple(self.reads), self._knock)
         self.book = Checkbook(lambda: 0.0, _fail)
         self.traffic.enter(self.book)
@@ -101,7 +101,9 @@ def test_the_timeout_is_a_setting() -> None:
 def test_where_no_probe_can_be_sent_silence_is_no_fault(number: int) -> None:
     house = House()
     house.go_on(10.0)
-    house.stopped, house.refusal = {0}, OSError(number, os.strerror(number))
+    house.stopped = {0}
+    house.go_on(2 * INTERVAL)  # one waits to be taken, when no more can be sent
+    house.refusal = OSError(number, os.strerror(number))
     house.go_on(60.0)
     found = house.finding()
     assert (found.state, found.evidence) == (State.OK, f"not probed: {os.strerror(number)}")
@@ -113,6 +115,18 @@ def test_an_interface_that_is_not_up_is_another_item_s_matter() -> None:
     house.stopped = {0}
     house.go_on(60.0)
     assert (house.sent, house.health.report(house.now)) == ([], ())
+
+
+def test_an_interface_that_was_down_meanwhile_took_the_probes_with_it() -> None:
+    house = House(limits=Limits(fail_scale=0.1))
+    house.go_on(10.0)
+    house.stopped = {0}
+    house.go_on(2 * INTERVAL)
+    house.seen = InterfaceObserved("pqvpn0", exists=True, up=False)
+    house.go_on(20.0)
+    house.seen = InterfaceObserved("pqvpn0", exists=True, up=True)
+    house.go_on(2 * INTERVAL)
+    assert house.finding().state is State.OK
 
 
 def test_the_observer_that_stood_still_itself_accuses_nobody() -> None:
