@@ -90,6 +90,11 @@ class Reason(Enum):
         "packets were sent but nothing authenticated came back",
         "a new handshake is under way; check the path if this lasts",
     )  # fmt: skip
+    ONE_WAY = (
+        "network.one_way", Action.RETRY, Who.HOST, os.EX_TEMPFAIL,
+        "the peer's packets arrive, but it answers no probe on the path in use: ours seem to be lost",
+        "check packet filters and NAT on the way to the peer's endpoint; pqvpn peer reconnect looks for another path",
+    )  # fmt: skip
     SEND_REFUSED = (
         "network.send_refused", Action.RETRY, Who.HOST, os.EX_OSERR,
         "the kernel refuses the datagrams of the tunnel",

@@ -109,6 +109,8 @@ def peer(
         "path": "direct" if view.session else None,
         "endpoint": str(view.endpoint) if view.endpoint else None,
         "rtt_ms": None if view.rtt is None else round(view.rtt * 1000, 3),
+        "probe_answered_seconds": None if view.probe_answered is None else round(now - view.probe_answered, 3),
+        "probes_unanswered": view.probes_unanswered,
         "loss": traffic.loss(view.peer_id),
         "rx_bytes": totals.rx_bytes,
         "tx_bytes": totals.tx_bytes,

@@ -16,6 +16,8 @@ from pqvpn.resilience.health import Health, Item, State
 from pqvpn.resilience.limits import Limits
 
 PEER_GONE: Final = 15.0
+PROBES_MISSED: Final = 3
+"""Probes of a path in a row without an answer that are no accident: a path may well lose one packet in ten."""
 REFUSED_STANDS: Final = 30.0
 """Seconds for which a refusal of the kernel stands while nothing is tried: senders inside wait longer after each."""
 _MOST_PROCESSES: Final = 64
@@ -109,16 +111,15 @@ class Checks:
         self._peers_at[peer] = now
         state = _PEER_STATES.get(str(status.get("state")), State.WARNING)
         reason = _REASONS.get(str(_table(status.get("reason")).get("code")), Reason.NO_REPLY)
-        last, rtt = status.get("last_received_seconds"), status.get("rtt_ms")
-        heard = "nothing authenticated came yet" if last is None else f"last authenticated packet {last:.0f} s ago"
-        if state is State.OK or reason in _NO_MATTER:
-            answered = f"{heard}; the path's last probe came back in {rtt:.1f} ms" if rtt is not None else heard
-            self._see(Item.PEER, peer, State.OK, None, answered, now)
-            return
-        endpoint = status.get("endpoint")
-        self._see(
-            Item.PEER, peer, state, reason, f"{heard}; {f'tried at {endpoint}' if endpoint else 'no address'}", now
-        )
+        heard = _heard(status)
+        if state is State.OK and _count(status.get("probes_unanswered")) >= PROBES_MISSED:
+            self._see(Item.PEER, peer, State.WARNING, Reason.ONE_WAY, heard, now)
+        elif state is State.OK or reason in _NO_MATTER:
+            self._see(Item.PEER, peer, State.OK, None, heard, now)
+        else:
+            endpoint = status.get("endpoint")
+            tried = f"tried at {endpoint}" if endpoint else "no address"
+            self._see(Item.PEER, peer, state, reason, f"{heard}; {tried}", now)
 
     def _interface(self, seen: InterfaceObserved, now: float) -> None:
         name = seen.interface
@@ -252,6 +253,24 @@ class Checks:
 
 def _state(warns: bool, fails: bool) -> State:
     return State.FAILING if fails else State.WARNING if warns else State.OK
+
+
+def _heard(status: Mapping[str, Any]) -> str:
+    """When the peer was last heard, and whether it answers probes on the path in use."""
+    last, rtt, answered = (status.get(k) for k in ("last_received_seconds", "rtt_ms", "probe_answered_seconds"))
+    heard = "nothing authenticated came yet" if last is None else f"last authenticated packet {last:.0f} s ago"
+    if missed := _count(status.get("probes_unanswered")):
+        ever = "none was" if answered is None else f"the last that was {answered:.0f} s ago"
+        probes = "1 probe" if missed == 1 else f"{missed} probes"
+        return f"{heard}; {probes} of the path unanswered, {ever}"
+    if answered is None:
+        return heard
+    took = "" if rtt is None else f", round trip {rtt:.1f} ms"
+    return f"{heard}; probe of the path answered {answered:.0f} s ago{took}"
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) else 0
 
 
 def _table(value: Any) -> Mapping[str, Any]:

@@ -320,7 +320,8 @@ class Core:
                 cause = Trigger.REKEY if due is Due.REKEY else Trigger.SILENCE
                 effects += self._attempts.start(peer, now, cause)
         moving = live.data_at > now - timers.rtt_interval
-        if peer.selected == slot and live.confirmed and moving:
+        missed = live.unanswered_since is not None or live.path.unanswered > 0
+        if peer.selected == slot and live.confirmed and (moving or missed):
             effects += live.path.measure(timers, now)
         return effects
 

@@ -43,6 +43,8 @@ class Path:
     random: Callable[[int], bytes]
     rtt: float | None = None
     sample: float | None = None  # seconds that the last challenge answered took, repetitions included
+    answered_at: float | None = None  # when a challenge to the endpoint in use last was
+    unanswered: int = 0  # challenges to it since then
     outcome: bool | None = None  # of the latest challenge to the endpoint in use, until somebody takes it
     _challenge: _Challenge | None = None
     _measured_at: float = float("-inf")
@@ -92,6 +94,7 @@ class Path:
         if waiting is None or waiting.nonce != nonce or waiting.to != source:
             return False, []
         self._challenge = None
+        self.answered_at, self.unanswered = now, 0
         self.sample = sample = now - waiting.sent_at
         if not waiting.repeats:
             smooth = self.rtt is not None and not waiting.roaming
@@ -112,6 +115,7 @@ class Path:
             if waiting.roaming:  # no outcome: whoever sent the datagram last chose where the challenge goes
                 return [MoveEndpoint(self.slot, self.endpoint, self.source, None)]
             self.outcome = False
+            self.unanswered += 1
             return []
         waiting.repeats += 1
         return [self._send(waiting)]

@@ -40,6 +40,8 @@ class PeerView:
     sessions: int  # held in all, 0..3
     attempt: str = ""  # trace id of the current or last attempt of ours, hex
     trigger: str = ""  # why it began: a `Trigger`
+    probe_answered: float | None = None  # when the peer last answered a challenge on the path in use
+    probes_unanswered: int = 0  # challenges since then
 
 
 def view_of(peer: Peer, attempt: Attempt | None, context: Context, now: float) -> PeerView:
@@ -60,6 +62,8 @@ def view_of(peer: Peer, attempt: Attempt | None, context: Context, now: float) -
         len(peer.sessions),
         peer.attempt,
         peer.trigger,
+        None if live is None else live.path.answered_at,
+        0 if live is None else live.path.unanswered,
     )
 
 

@@ -138,11 +138,30 @@ def test_a_peer_says_since_when_nothing_came(house: House) -> None:
 
 
 def test_a_peer_that_is_well_says_when_it_was_heard_and_probed(house: House) -> None:
-    house.hold(peer("up", rtt_ms=12.34))
-    evidence = house.finding(Item.PEER, "beta").evidence
-    assert evidence == "last authenticated packet 31 s ago; the path's last probe came back in 12.3 ms"
-    house.hold(peer("up", rtt_ms=None))
-    assert house.finding(Item.PEER, "beta").evidence == "last authenticated packet 31 s ago"
+    heard = "last authenticated packet 31 s ago"
+    for probed, said in (
+        ({"rtt_ms": 12.34, "probe_answered_seconds": 4.2}, "; probe of the path answered 4 s ago, round trip 12.3 ms"),
+        ({"rtt_ms": None, "probe_answered_seconds": 4.2}, "; probe of the path answered 4 s ago"),
+        ({"rtt_ms": 12.34}, ""),
+        ({"probes_unanswered": 1}, "; 1 probe of the path unanswered, none was"),
+        ({"probes_unanswered": 2, "probe_answered_seconds": 14.0}, "; 2 probes of the path unanswered, the last that was 14 s ago"),
+    ):  # fmt: skip
+        house.hold(peer("up", **probed))
+        found = house.finding(Item.PEER, "beta")
+        assert (found.state, found.evidence) == (State.OK, heard + said)
+
+
+def test_a_peer_that_is_heard_and_answers_no_probe_is_reached_one_way_only(house: House) -> None:
+    house.hold(peer("up"), seconds=1)
+    lost = peer("up", last_received_seconds=0.2, probes_unanswered=3, probe_answered_seconds=21.0)
+    house.hold(lost, seconds=3)
+    assert house.finding(Item.PEER, "beta").state is State.OK
+    house.hold(lost)
+    found = house.finding(Item.PEER, "beta")
+    assert (found.state, found.reason) == (State.WARNING, Reason.ONE_WAY)
+    assert found.evidence.endswith("3 probes of the path unanswered, the last that was 21 s ago")
+    house.hold(peer("up", probe_answered_seconds=0.1), seconds=4)
+    assert house.finding(Item.PEER, "beta").state is State.OK
 
 
 def test_peers_that_are_not_configured_any_more_are_forgotten(house: House) -> None:
