@@ -144,7 +144,8 @@ def test_a_peer_that_is_well_says_when_it_was_heard_and_probed(house: House) -> 
         ({"rtt_ms": None, "probe_answered_seconds": 4.2}, "; probe of the path answered 4 s ago"),
         ({"rtt_ms": 12.34}, ""),
         ({"probes_unanswered": 1}, "; 1 probe of the path unanswered, none was"),
-        ({"probes_unanswered": 2, "probe_answered_seconds": 14.0}, "; 2 probes of the path unanswered, the last that was 14 s ago"),
+        ({"probes_unanswered": 2, "probe_answered_seconds": 14.0},
+         "; 2 probes of the path unanswered, the last that was 14 s ago"),
     ):  # fmt: skip
         house.hold(peer("up", **probed))
         found = house.finding(Item.PEER, "beta")

@@ -17,7 +17,8 @@ _STATUS = """
 version node name id pid state uptime_seconds interface addresses listen mtu lanes lanes_running offloads tun_tso
 tun_uso udp_gso udp_gro steering security self_tests passed failed start_seconds load descriptors spawn processes
 component restarts peers reason code text remedy last_received_seconds path endpoint rtt_ms loss rx_bytes tx_bytes
-probe_answered_seconds probes_unanswered rx_packets tx_packets rx_rate tx_rate handshake_age_seconds session_id role suite post_quantum path_mtu allowed_ips
+probe_answered_seconds probes_unanswered rx_packets tx_packets rx_rate tx_rate handshake_age_seconds session_id role suite
+post_quantum path_mtu allowed_ips
 drops since_seconds control breakers held calls failures next_try_seconds
 """
 _LINES = """
