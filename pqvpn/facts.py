@@ -623,6 +623,16 @@ class InterfaceObserved(Fact):
 
 
 @dataclass(frozen=True, slots=True)
+class SocketsObserved(Fact):
+    """Which sockets of the UDP port somebody shut down or closed, by the process that uses each; empty: none any more."""
+
+    event = "sockets.observed"
+    area = "node"
+    told = False
+    lost: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class CryptoChecked(Fact):
     """The known-answer tests ran. `failed`: primitives that did not give their known answer."""
 
@@ -641,7 +651,8 @@ FACTS: dict[str, type[Fact]] = {
         PathValidated, PathMtuChanged, IcmpReceived, InnerRefused, Resolved, ResolveFailed, Problem, ConfigurationLoaded,
         ConfigurationApplied, ConfigurationRefused, NodeStarted, NodeUpgraded, NodeStopped, ChildEnded, ChildStarted,
         Crashed, BreakerChanged, RetryWaiting, RetryEnded, NetworkChanged, ClockJumped,
-        HealthChanged, HealthActed, LevelChanged, LogLine, NodeObserved, PeerObserved, InterfaceObserved, CryptoChecked,
+        HealthChanged, HealthActed, LevelChanged, LogLine, NodeObserved, PeerObserved, InterfaceObserved, SocketsObserved,
+        CryptoChecked,
     )
 }  # fmt: skip
 """Every kind of fact by its stable name."""

@@ -100,6 +100,11 @@ class Reason(Enum):
         "the kernel refuses the datagrams of the tunnel",
         "check the host's addresses, routes and outgoing packet filters; status --drops counts them as udp_send",
     )  # fmt: skip
+    SOCKET_LOST = (
+        "network.socket_lost", Action.RETRY, Who.NOBODY, os.EX_OSERR,
+        "a UDP socket of the node was shut down or closed",
+        "nothing: it is opened anew unless mend under [health] is false; find out who did it if it comes again",
+    )  # fmt: skip
     IDLE = (
         "network.idle", Action.RETRY, Who.NOBODY, os.EX_TEMPFAIL,
         "no session is needed: nothing was sent to the peer lately",

@@ -71,7 +71,7 @@ addresses = [{addresses}]      # of this machine inside the VPN
 [health]
 # listen = "127.0.0.1:9464"        # besides the unix socket; elsewhere than on loopback with a token
 # token_file = "health.token"      # mode 0600: openssl rand -base64 32
-# mend = true                      # put back what somebody took from the interface: itself, addresses, routes
+# mend = true                      # put back what somebody took: the interface, addresses, routes, sockets of the port
 # interval = "2s"                  # this and what follows is applied by `pqvpn reload`
 # fail_scale = 1.0                 # 2.0: everything must be wrong for twice as long until it is told
 # recover_scale = 1.0              # 2.0: and well for twice as long

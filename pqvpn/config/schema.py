@@ -201,7 +201,7 @@ class CrashReportsSection(Section):
 class HealthSection(Section):
     """[health]: the checks, and where they are told besides the unix socket (`listen`: a TCP endpoint).
 
-    `mend`: put the interface, its addresses and routes back when somebody took them away.
+    `mend`: put the interface, its addresses and routes, and sockets of the port back when somebody took them away.
 
     Anywhere but on loopback `listen` needs `token_file` (0600), whose content clients send as a bearer token. The others
     are those of `resilience/limits.py`: times in seconds, sizes in bytes.

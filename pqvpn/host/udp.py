@@ -10,9 +10,10 @@ Where the kernel cannot steer, every entry is the same socket: lane 0 reads it a
 
 import errno
 import os
+import select
 import socket
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pqvpn.errors import NetworkError
@@ -61,6 +62,39 @@ def open_group(port: int, lanes: int, *, gro: bool = True, steering: bool = True
         return _open(port, lanes, gro, steering, ipv6 and _has_ipv6())
     except OSError as e:
         raise NetworkError(_reason(e), os.strerror(e.errno or 0), place=f"udp port {port}") from e
+
+
+def lost(group: UdpGroup) -> tuple[int, ...]:
+    """Numbers of the sockets that serve no more: shut down or closed, by whoever. Reads and sends nothing."""
+    if not group.steering:
+        return (0,) if _is_lost(group.sockets[0]) else ()
+    return tuple(number for number, sock in enumerate(group.sockets) if _is_lost(sock))
+
+
+def _is_lost(sock: socket.socket) -> bool:
+    if sock.fileno() < 0:
+        return True
+    poller = select.poll()
+    poller.register(sock, select.POLLRDHUP)
+    wrong = select.POLLRDHUP | select.POLLHUP | select.POLLNVAL
+    return any(found & wrong for _, found in poller.poll(0))
+
+
+def reopen(group: UdpGroup, number: int) -> UdpGroup:
+    """The group with another socket in the place of `number`; the old one is the caller's to close.
+
+    One at a time: the kernel puts the last of a group into the place of one that was closed everywhere, which is how the
+    fresh one comes to have its number. Raises NetworkError.
+    """
+    try:
+        fresh = _bind(group.port, group.ipv6)
+    except OSError as e:
+        raise NetworkError(_reason(e), os.strerror(e.errno or 0), place=f"udp port {group.port}") from e
+    if group.gro and (number or not group.steering):
+        _enable(fresh, SOL_UDP, UDP_GRO)
+    if not group.steering:
+        return replace(group, sockets=(fresh,) * len(group.sockets))
+    return replace(group, sockets=(*group.sockets[:number], fresh, *group.sockets[number + 1 :]))
 
 
 def _reason(e: OSError) -> Reason:

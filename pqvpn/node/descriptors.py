@@ -4,8 +4,10 @@ Owns opening and closing: TUN queues, the UDP group, the counters, the links bet
 writes none of them.
 """
 
+import contextlib
 import os
 import socket
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from pqvpn.config.schema import NodeConfig
@@ -82,6 +84,15 @@ def open_interface(config: NodeConfig, lanes: int) -> tun.Tun:
     return tun.open_tun(config.node.interface, lanes, tso=wanted.tun_tso != "off", uso=wanted.tun_uso != "off")
 
 
+def reopen_socket(config: NodeConfig, held: Descriptors, number: int) -> None:
+    """Put a fresh socket in the place of one of the port's that is lost. Raises NetworkError; then nothing has changed."""
+    group = udp.reopen(held.udp, number)
+    _mark(group.sockets[number : number + 1], config)
+    old, held.udp = held.udp.sockets[number], group
+    with contextlib.suppress(OSError):  # it may be closed already
+        old.close()
+
+
 def open_all(config: NodeConfig, lanes: int) -> Descriptors:
     """Open what a node with `lanes` lanes needs. Raises TunError or NetworkError; nothing stays open then."""
     wanted = config.offload
@@ -90,7 +101,7 @@ def open_all(config: NodeConfig, lanes: int) -> Descriptors:
         group = udp.open_group(
             config.node.listen, lanes, gro=wanted.udp_gro != "off", steering=wanted.steering != "off"
         )
-        _mark(group, config)
+        _mark(group.sockets, config)
     except BaseException:
         interface.close()
         raise
@@ -101,13 +112,15 @@ def open_all(config: NodeConfig, lanes: int) -> Descriptors:
     return Descriptors(interface, group, Counters.create(), links, crossovers(lanes), heard)
 
 
-def _mark(group: udp.UdpGroup, config: NodeConfig) -> None:
-    mark = marks.routing_mark(str(config.path))
+def _mark(sockets: Iterable[socket.socket], config: NodeConfig) -> None:
+    """Mark fresh sockets, or close them and raise NetworkError."""
+    mark, fresh = marks.routing_mark(str(config.path)), set(sockets)
     try:
-        for sock in set(group.sockets):
+        for sock in fresh:
             sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, mark)
     except OSError as error:
-        group.close()
+        for sock in fresh:
+            sock.close()
         raise NetworkError(Reason.NO_PERMISSION, f"SO_MARK: {error.strerror}") from error
 
 

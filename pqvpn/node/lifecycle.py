@@ -21,13 +21,14 @@ from pqvpn.control.supervision import ProcessInfo
 from pqvpn.dataplane.counters import Counters
 from pqvpn.errors import PqvpnError
 from pqvpn.facts import ConfigurationLoaded, Fact, NodeStarted, NodeStopped
-from pqvpn.host import clock, privileges
+from pqvpn.host import clock, privileges, udp
 from pqvpn.host.clock import now
 from pqvpn.host.privileges import Capability
 from pqvpn.node import descriptors, lastwords, observing, state, takeover, translate, upgrade
 from pqvpn.node.autopsy import Autopsy
 from pqvpn.node.mending import Acts, Mender
 from pqvpn.node.service import Service
+from pqvpn.node.sockets import SocketWatch, owner
 from pqvpn.node.spare import Spare
 from pqvpn.node.staff import CONTROL, Belongings, Staff, lane_name
 from pqvpn.node.state import Code, State
@@ -103,6 +104,7 @@ class Node:
             else None
         )
         mender = Mender(acts, self._publish)
+        self._sockets = SocketWatch(self._reopen_socket if config.health.mend else None, self._publish)
         self._watch = InterfaceWatch(config.health.interval, self._publish, mender, self._netlink)
         hand_over = self._hand_over
         self._upgrade = Upgrade(config.runtime_folder, path, self._selector, self._publish, hand_over)
@@ -250,6 +252,14 @@ class Node:
             self._supervisor.replace(lane_name(lane))
         self._service.keep(self._held)
 
+    def _reopen_socket(self, number: int) -> None:
+        """Somebody shut it down: whoever used it is replaced by one that uses the fresh one, with its sessions kept."""
+        descriptors.reopen_socket(self._config, self._held, number)
+        everybody = [lane_name(lane) for lane in range(self._lanes)] + [CONTROL]
+        for name in [owner(number)] if self._held.udp.steering else everybody:
+            self._supervisor.replace(name)
+        self._service.keep(self._held)
+
     # -- serve -------------------------------------------------------------------------------------------------------
 
     def _serve(self) -> None:
@@ -288,6 +298,7 @@ class Node:
     def _look_if_due(self) -> None:
         if self._watch.look_if_due(self._interface, now()):
             self._autopsy.kills.look()
+            self._sockets.seen(udp.lost(self._held.udp), now())
 
     def _watch_signals(self) -> None:
         reading, writing = socket.socketpair()

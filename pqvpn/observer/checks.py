@@ -8,7 +8,15 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from pqvpn.facts import ChildEnded, ClockJumped, CryptoChecked, InterfaceObserved, NodeObserved, PeerObserved
+from pqvpn.facts import (
+    ChildEnded,
+    ClockJumped,
+    CryptoChecked,
+    InterfaceObserved,
+    NodeObserved,
+    PeerObserved,
+    SocketsObserved,
+)
 from pqvpn.observer.checkbook import Checkbook
 from pqvpn.observer.machine import Use
 from pqvpn.reasons import Reason
@@ -41,6 +49,7 @@ class Checks:
         self._peers_at: dict[str, float] = {}
         self._ends: dict[str, deque[float]] = {}
         self._sends: tuple[int, int] | None = None
+        self._gone: tuple[str, ...] = ()
         self._refused: tuple[float, State, str] | None = None
         self._drops: Mapping[str, Any] = {}
         self._held: list[Mapping[str, Any]] = []
@@ -54,6 +63,7 @@ class Checks:
         book.on(NodeObserved, "node", self._observed)
         book.on(PeerObserved, "peer", lambda fact, now: self._peer(fact.peer, fact.status, now))
         book.on(InterfaceObserved, "interface", self._interface)
+        book.on(SocketsObserved, "sockets", lambda fact, _: self._lose(fact.lost))
         book.on(ChildEnded, "processes", self._ended)
         book.on(CryptoChecked, "crypto", lambda fact, now: self._crypto(fact.failed, now))
         book.on(ClockJumped, "clock", self._jumped)
@@ -162,6 +172,9 @@ class Checks:
         evidence = f"{process} ended {len(ends)} times in {self.limits.ends_window:.0f} s"
         self._see(Item.PROCESSES, process, state, Reason.CHILD_RESTARTING, evidence, now)
 
+    def _lose(self, lost: tuple[str, ...]) -> None:
+        self._gone = lost
+
     def _forget_peers(self, now: float) -> None:
         """Peers that control does not speak of any more are not configured any more."""
         self._peers_at = {peer: at for peer, at in self._peers_at.items() if now - at < PEER_GONE}
@@ -178,7 +191,10 @@ class Checks:
             self._refused = now, state, f"{lost} datagrams were refused, {more} went out"
         elif more > 0 or (self._refused is not None and now - self._refused[0] > REFUSED_STANDS):
             self._refused = None
-        if self._refused is not None:
+        if self._gone:
+            evidence = f"shut down: the socket of {', '.join(self._gone)}"
+            self._see(Item.SOCKETS, "", State.FAILING, Reason.SOCKET_LOST, evidence, now)
+        elif self._refused is not None:
             _, state, evidence = self._refused
             self._see(Item.SOCKETS, "", state, Reason.SEND_REFUSED, evidence, now)
         else:

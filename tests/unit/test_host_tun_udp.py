@@ -111,3 +111,52 @@ def test_offloads_fall_back_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     found = open_tun("pqtuntest")
     found.close()
     assert (found.vnet, found.tso, found.uso) == (True, True, False)
+
+
+def shut_down(sock: socket.socket) -> None:
+    with pytest.raises(OSError, match="not connected"):  # says the kernel, and does it
+        sock.shutdown(socket.SHUT_RDWR)
+    with pytest.raises(BrokenPipeError):
+        sock.sendto(b"x", ("::ffff:127.0.0.1" if sock.family == socket.AF_INET6 else "127.0.0.1", 9))
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_a_socket_that_was_shut_down_is_seen_and_replaced_in_its_place(number: int) -> None:
+    group = open_group(0, 3)
+    try:
+        assert udp_module.lost(group) == ()
+        old = group.sockets[number]
+        shut_down(old)
+        assert udp_module.lost(group) == (number,)
+        group = udp_module.reopen(group, number)
+        assert udp_module.lost(group) == ()
+        assert receivers(group, b"\1") != [number], "the lost one is still where it was"
+        old.close()
+        named = {0: b"\1", 1: b"\4\0", 2: b"\4\1", 3: b"\4\2"}
+        for wanted, datagram in named.items():
+            assert receivers(group, datagram) == [wanted]
+    finally:
+        group.close()
+
+
+def test_where_one_socket_serves_all_it_is_replaced_for_all() -> None:
+    group = open_group(0, 3, steering=False)
+    try:
+        old = group.sockets[0]
+        shut_down(old)
+        assert udp_module.lost(group) == (0,)
+        group = udp_module.reopen(group, 0)
+        old.close()
+        assert len(set(map(id, group.sockets))) == 1
+        assert receivers(group, b"\1")[0] == 0
+    finally:
+        group.close()
+
+
+def test_a_socket_that_was_closed_is_lost() -> None:
+    group = open_group(0, 1)
+    try:
+        group.sockets[1].close()
+        assert udp_module.lost(group) == (1,)
+    finally:
+        group.close()

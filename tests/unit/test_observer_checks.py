@@ -4,7 +4,16 @@ from typing import Any
 
 import pytest
 
-from pqvpn.facts import ChildEnded, ClockJumped, CryptoChecked, Fact, InterfaceObserved, NodeObserved, PeerObserved
+from pqvpn.facts import (
+    ChildEnded,
+    ClockJumped,
+    CryptoChecked,
+    Fact,
+    InterfaceObserved,
+    NodeObserved,
+    PeerObserved,
+    SocketsObserved,
+)
 from pqvpn.observer.checkbook import Checkbook
 from pqvpn.observer.checks import Checks
 from pqvpn.observer.machine import ProcessUse, Use
@@ -220,6 +229,18 @@ def test_a_refusal_stands_while_nothing_is_tried(house: House) -> None:
     house.hold(node(drops={"udp_send": 2}), seconds=1)
     house.check(50, sends=6)
     assert house.finding(Item.SOCKETS).state is State.OK, "not for ever: nobody may want to send"
+
+
+def test_a_socket_that_was_shut_down(house: House) -> None:
+    house.check()
+    house.hold(SocketsObserved(("lane-0", "control")), seconds=1)
+    house.check()
+    found = house.finding(Item.SOCKETS)
+    assert (found.state, found.reason) == (State.FAILING, Reason.SOCKET_LOST)
+    assert found.evidence == "shut down: the socket of lane-0, control"
+    house.hold(SocketsObserved(), seconds=1)
+    house.check()
+    assert house.finding(Item.SOCKETS).state is State.OK
 
 
 def test_control_that_comes_too_late(house: House) -> None:
