@@ -256,6 +256,12 @@ class Reason(Enum):
         "a process of the node ends again and again",
         "where it happens: pqvpn diag crash last; free memory if the kernel killed it; else report it with: pqvpn diag bundle",
     )  # fmt: skip
+    NO_PROGRESS = (
+        "node.no_progress", Action.RETRY, Who.US, os.EX_SOFTWARE,
+        "a process of the node makes no progress: it hangs, is stopped, or gets no processor time",
+        "the supervisor replaces it after hang_after under [restart]; where it is the supervisor itself: restart the node"
+        " (pqvpn down, then pqvpn up) and report it with: pqvpn diag bundle",
+    )  # fmt: skip
     NOT_REPORTING = (
         "node.not_reporting", Action.RETRY, Who.US, os.EX_SOFTWARE,
         "the node runs, but its control process does not answer: it hangs or is stopped",

@@ -76,6 +76,7 @@ addresses = [{addresses}]      # of this machine inside the VPN
 # fail_scale = 1.0                 # 2.0: everything must be wrong for twice as long until it is told
 # recover_scale = 1.0              # 2.0: and well for twice as long
 # control_silent = "3s"            # control reports every second
+# progress_timeout = "5s"          # a process, or the supervisor, that shows no progress for so long
 # probe_timeout = "5s"             # a lane without packets gets a probe through the interface, and must take it
 # loop_late = "500ms"              # lag of an event loop that is a warning
 # loop_stuck = "5s"                # and a failure

@@ -214,6 +214,7 @@ class HealthSection(Section):
     fail_scale: Annotated[float, PlainValidator(parse_scale)] = 1.0
     recover_scale: Annotated[float, PlainValidator(parse_scale)] = 1.0
     control_silent: Annotated[float, _seconds(2.0, 60.0)] = 3.0
+    progress_timeout: Annotated[float, _seconds(1.0, 60.0)] = 5.0
     probe_timeout: Annotated[float, _seconds(0.1, 60.0)] = 5.0
     loop_late: Annotated[float, _seconds(0.01, 60.0)] = 0.5
     loop_stuck: Annotated[float, _seconds(0.01, 60.0)] = 5.0

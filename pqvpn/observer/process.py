@@ -28,6 +28,7 @@ from pqvpn.observer.checks import Checks, Verdict
 from pqvpn.observer.intake import BATCH, Intake
 from pqvpn.observer.keeping import Keeping
 from pqvpn.observer.knowledge import Knowledge
+from pqvpn.observer.progress import Progress
 from pqvpn.observer.start import ObserverStart
 from pqvpn.observer.traffic import Traffic
 from pqvpn.observer.worker import Worker
@@ -70,6 +71,7 @@ class ObserverProcess:
         self._checks = Checks(self._health, began, self._limits)
         self._book = Checkbook(spent, lambda name, error: self._fault(f"check.{name}", error))
         self._traffic = Traffic(self._health, self._limits, self._tun_reads, _probe)
+        self._progress = Progress(self._health, self._limits, began, lambda: self._checks.pids, self._counters.progress)
         self._lag = 0.0
         self._knowledge = Knowledge(start.node, redactor)
         self._worker = Worker(now, self._job_failed)
@@ -187,6 +189,7 @@ class ObserverProcess:
         checks, keeping, add = self._checks, self._keeping, self._book.every_interval
         checks.enter(self._book)
         self._traffic.enter(self._book)
+        self._progress.enter(self._book)
         add("node", lambda at: checks.check(at, self._udp_sends()))
         add("breakers", lambda at: checks.breakers(keeping.records.rows(), at))
         add("link", lambda at: checks.link(self._intake.total_lost(), at))
@@ -301,11 +304,13 @@ class ObserverProcess:
                     self._apply(news.limits)
                 else:
                     self._counters.show_progress("observer")
+                    self._progress.poked(now())
             self._ended.set()
 
     def _apply(self, limits: Limits) -> None:
         """[health] was changed: each timer takes its new interval after the one that runs."""
-        self._limits = self._health.limits = self._checks.limits = self._traffic.limits = limits
+        self._limits = self._health.limits = self._checks.limits = limits
+        self._traffic.limits = self._progress.limits = limits
 
     def _goodbye(self, deadline: float) -> None:
         """Read what is left, then flush within the time that is left."""

@@ -72,6 +72,12 @@ class Item(Enum):
 
     CONTROL = ("node.control", "control", "control reports", (), (2.0, 2.0, 30.0), True)
     PROCESSES = ("node.processes", "supervisor", "processes stay up", (), (0.0, 10.0, 60.0), False)
+    SUPERVISOR = (
+        "node.supervisor", "supervisor", "the supervisor looks after its processes", (), (2.0, 2.0, 30.0), False,
+    )  # fmt: skip
+    PROGRESS = (
+        "node.progress", "supervisor", "processes make progress", ("node.supervisor",), (2.0, 2.0, 30.0), False,
+    )  # fmt: skip
     LANES = ("node.lanes", "data", "every lane has a process of its own", (), (2.0, 4.0, 30.0), False)
     CRYPTO = ("crypto.self_test", "crypto", "primitives give their known answers", (), (0.0, 5.0, 600.0), True)
     SECURITY = (

@@ -17,6 +17,7 @@ class Limits:
     fail_scale: float = 1.0
     recover_scale: float = 1.0
     control_silent: float = 3.0
+    progress_timeout: float = 5.0
     probe_timeout: float = 5.0
     loop_late: float = 0.5
     loop_stuck: float = 5.0

@@ -1,4 +1,4 @@
-"""Probes through the interface of real nodes: a lane that stands still is found although nobody sends, and nothing leaks.
+"""What stands still in real nodes: probes through the interface, progress of lanes and supervisor; and no probe leaks.
 
 alpha (10.7.0.1, two lanes; all of IPv4 leads to beta) --veth-- beta (IPv6 inside only)
 """
@@ -21,7 +21,13 @@ pytestmark = pytest.mark.netns
 
 _REFUSED = "not probed: Operation not permitted"
 _SETTINGS = {
-    "health": {"interval": "200ms", "probe_timeout": "1s", "fail_scale": 0.2, "recover_scale": 0.2},
+    "health": {
+        "interval": "200ms",
+        "probe_timeout": "1s",
+        "progress_timeout": "1s",
+        "fail_scale": 0.2,
+        "recover_scale": 0.2,
+    },
     "restart": {"hang_after": "60s"},  # what stands still is to be told here, not replaced
 }
 
@@ -39,10 +45,15 @@ def pair() -> Iterator[tuple[Node, Node]]:
         yield alpha, beta
 
 
-def item(node: Node, code: str = "tun.traffic") -> dict[str, Any]:
+def hangs(node: Node, code: str, key: str = "") -> bool:
+    found = item(node, code, key)
+    return (found["state"], found["code"]) == ("failing", "node.no_progress")
+
+
+def item(node: Node, code: str = "tun.traffic", key: str = "") -> dict[str, Any]:
     answer = json.loads(node.cli("health", "--json", check=False).stdout)
     found: dict[str, Any] = collections.defaultdict(str)
-    found.update(next((each for each in answer["items"] if each["item"] == code), {}))
+    found.update(next((each for each in answer["items"] if (each["item"], each["key"]) == (code, key)), {}))
     return found
 
 
@@ -79,7 +90,17 @@ def test_a_lane_that_stands_still_is_told(pair: tuple[Node, Node], lane: str) ->
         assert found["code"] == "tun.stuck"
         assert found["evidence"].startswith(f"{lane} took no packet in "), found["evidence"]
         assert alpha.cli("health", check=False).returncode == 2
+        wait_for("its progress to be told", lambda: hangs(alpha, "node.progress", lane), timeout=20.0)
     wait_for("it to clear", lambda: item(alpha)["state"] == "ok", timeout=20.0)
+    wait_for("progress", lambda: item(alpha, "node.progress", lane)["state"] == "ok", timeout=20.0)
+
+
+def test_a_supervisor_that_stands_still_is_told(pair: tuple[Node, Node]) -> None:
+    alpha, _ = pair
+    with stopped(alpha, "supervisor"):
+        wait_for("the supervisor to be told", lambda: hangs(alpha, "node.supervisor"), timeout=20.0)
+        assert not hangs(alpha, "node.progress", "lane-0"), "nobody asked it for a sign"
+    wait_for("it to clear", lambda: item(alpha, "node.supervisor")["state"] == "ok", timeout=20.0)
 
 
 @pytest.mark.needs("nft")
