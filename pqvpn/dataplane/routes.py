@@ -6,9 +6,10 @@ proves that a lane reads, and goes no further.
 """
 
 from collections.abc import Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from pqvpn.dataplane.commands import PeerRoutes
+if TYPE_CHECKING:  # the observer reads the address only
+    from pqvpn.dataplane.commands import PeerRoutes
 
 NO_PEER: Final = -1
 NOT_IP: Final = -2
@@ -23,7 +24,7 @@ _CACHE: Final = 4096
 class Routes:
     """An immutable table with its cache; a change makes a new one."""
 
-    def __init__(self, peers: Iterable[PeerRoutes] = ()) -> None:
+    def __init__(self, peers: "Iterable[PeerRoutes]" = ()) -> None:
         tables: dict[int, dict[int, dict[int, int]]] = {4: {}, 16: {}}
         for entry in peers:
             for prefix in entry.prefixes:
