@@ -86,6 +86,7 @@ def test_a_supervisor_that_stands_still_is_told_and_nobody_else_is_accused() -> 
     assert (found.state, found.reason) == (State.FAILING, Reason.NO_PROGRESS)
     assert found.evidence.startswith("it has looked after nobody for ")
     assert house.wrong() == ["node.supervisor"]
+    assert [f.name for f in house.health.report(house.now) if f.state is State.FAILING] == ["node.supervisor"]
     house.stopped = set()
     for _ in range(10):
         house.go_on(1)
