@@ -134,7 +134,8 @@ def example(kind: type[Fact]) -> Fact:
         "peer": "beta", "attempt": TRACE, "session_id": SESSION, "endpoint": ENDPOINT, "reason": Reason.NO_REPLY,
         "drops": ("mac1",), "parts": {"tun": 0.5, "control": 0.25}, "frames": ("pqvpn/a.py:3 in f",), "chain": ("KeyError",),
         "status": {} if kind in (facts.NodeObserved, facts.PeerObserved) else "SIGSEGV", "severity": "warning",
-        "missing": (), "failed": (), "message": "m1", "role": "responder", "trigger": "traffic", "trace": "a.py:3 in f",
+        "missing": (), "failed": (), "lost": (), "message": "m1", "role": "responder", "trigger": "traffic",
+        "trace": "a.py:3 in f",
     }  # fmt: skip
     by_type = {"str": "word", "int": 3, "float": 0.5, "float | None": 0.5, "bool": True}
     types = {f.name: f.type.__name__ if isinstance(f.type, type) else str(f.type) for f in dataclasses.fields(kind)}
