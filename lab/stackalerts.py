@@ -100,9 +100,10 @@ NODE_ALERTS: Final = (
         "PeerDown", "critical",
         (Reason.NO_REPLY, Reason.PORT_CLOSED, Reason.UNREACHABLE, Reason.DNS_FAILED, Reason.PSK, Reason.NETWORK_KEY,
          Reason.UNKNOWN_PEER, Reason.VERSION, Reason.POLICY_REFUSED, Reason.FRAGMENTS_LOST, Reason.STALE,
-         Reason.BREAKER_OPEN),
+         Reason.BREAKER_OPEN, Reason.ONE_WAY),
         item("peer", 1, _PEER), "1m", "peer {{ $labels.pqvpn_peer }} is down",
-        "The node wants a session with this peer and has none: it is down, stale, or connecting all the time. A peer that"
+        "The node wants a session with this peer and has none: it is down, stale, or connecting all the time; or it is"
+        " heard and gets none of ours. A peer that"
         " nobody needs (network.idle) and one that has not"
         " called yet (network.no_endpoint) do not count. Suppressed while a cause on the node itself is known.",
         "The reason code says where to look. In Jaeger: service `pqvpn`, tag `pqvpn.peer`, errors only; the span with the"
@@ -187,7 +188,7 @@ NODE_ALERTS: Final = (
         "HealthDegraded", "warning",
         (Reason.TUN_GONE, Reason.TUN_DOWN, Reason.ADDRESS_CONFLICT, Reason.TUN_STUCK, Reason.SEND_REFUSED,
          Reason.NOT_REPORTING, Reason.STATE_UNWRITABLE, Reason.FACTS_LOST, Reason.COLLECTOR_UNREACHABLE,
-         Reason.COLLECTOR_REFUSED, Reason.COLLECTOR_TLS, Reason.STARVED),
+         Reason.COLLECTOR_REFUSED, Reason.COLLECTOR_TLS, Reason.STARVED, Reason.NO_PROGRESS, Reason.SOCKET_LOST),
         f'max by ({_NODE}, pqvpn_health_item, pqvpn_process, pqvpn_reason) '
         f'(pqvpn_health_state{{pqvpn_health_item!~"{_OWN}"}}) >= 1',
         "30s", "{{ $labels.pqvpn_health_item }} of {{ $labels.instance }} is not well: {{ $labels.pqvpn_reason }}",
