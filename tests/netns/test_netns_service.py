@@ -137,7 +137,7 @@ def test_hung_supervisor_shows_no_life_and_its_successor_goes_on(service: tuple[
     os.kill(supervisor, signal.SIGKILL)  # as the manager does then
     assert alpha.process is not None
     assert alpha.process.wait(5.0) == -signal.SIGKILL
-    wait_for("the children to follow", lambda: not set(children) & set(alpha.namespace.processes()), 5.0)
+    wait_for("the children to follow", lambda: ended(children), 5.0)
     manager.start()
     assert interface_index(alpha) == index
     after = manager.signs()
