@@ -15,8 +15,8 @@ from pqvpn.reasons import Reason
 from pqvpn.resilience.health import Health, Item, State
 from pqvpn.resilience.limits import Limits
 
-_SPREAD: Final = 4
-"""Datagrams for each lane of the node: the kernel chooses the queue, and may miss one now and then."""
+_SPREAD: Final = 12
+"""Datagrams for each lane of the node: the kernel chooses the queue by a hash, and misses one lane in e^12 times."""
 Knock = Callable[[str, int], None]
 """Sends so many datagrams into the interface of that name. Raises OSError when it cannot."""
 

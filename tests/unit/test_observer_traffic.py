@@ -60,7 +60,7 @@ def test_idle_lanes_are_probed_and_those_that_read_are_left_in_peace() -> None:
     house.go_on(60.0)
     assert house.finding().state is State.OK
     assert 10 <= len(house.sent) <= 30
-    assert set(house.sent) == {("pqvpn0", 8)}
+    assert set(house.sent) == {("pqvpn0", 24)}
     house.sent.clear()
 
     def busy() -> None:
