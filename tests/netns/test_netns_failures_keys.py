@@ -73,7 +73,7 @@ def _refusal(node: Node, address: str) -> tuple[int, int, int]:
                     return origin, its_type, code
             return None
 
-        return wait_for(f"an ICMP error about {address}", probe, timeout=2.0)
+        return wait_for(f"an ICMP error about {address}", probe, timeout=5.0)
 
 
 def test_keys_expire_and_the_peer_returns(pair: tuple[Node, Node]) -> None:

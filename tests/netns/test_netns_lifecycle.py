@@ -164,7 +164,7 @@ def test_signal_ends_cleanly(running: tuple[Node, Node], number: signal.Signals)
     assert took < 2.0
     assert _left(alpha) == []
     assert not set(pids) & set(alpha.namespace.processes())
-    wait_told(beta, "session.ended", session_id=session, why="closed", timeout=1.0)
+    wait_told(beta, "session.ended", session_id=session, why="closed", timeout=5.0)
     assert beta.peer("alpha")["session_id"] is None
     assert told(alpha, "node.stopped", cause=number.name)
 
