@@ -151,6 +151,11 @@ class Reason(Enum):
         "the kernel refused an operation on interface, address or route",
         "read the detail; another program may manage the same interface, address or route",
     )  # fmt: skip
+    KERNEL_SILENT = (
+        "host.kernel_silent", Action.RETRY, Who.HOST, os.EX_OSERR,
+        "the kernel does not answer about interface, address or route",
+        "nothing at first: it is asked again; if it lasts, see what keeps rtnetlink busy on this machine (ip link hangs, too)",
+    )  # fmt: skip
     TUN_GONE = (
         "tun.gone", Action.RETRY, Who.OPERATOR, os.EX_OSERR,
         "the tunnel's interface does not exist any more: something deleted it",

@@ -90,6 +90,8 @@ addresses = [{addresses}]      # of this machine inside the VPN
 # disk_free = "64MiB"              # less is told
 # disk_hangs = "10s"               # without an answer
 # crypto_interval = "60s"          # new keys, a round trip and known answers of every primitive
+# crypto_timeout = "5s"            # what has not answered by then has failed, and control is replaced
+# netlink_timeout = "1s"           # the kernel is waited for so long
 
 [restart]                          # of the node's processes; applied by `pqvpn reload`
 # lanes = "always"                 # always, on-failure, never

@@ -228,6 +228,8 @@ class HealthSection(Section):
     disk_free: Annotated[int, _bytes(0, 1024 * _GIB)] = 64 * _MIB
     disk_hangs: Annotated[float, _seconds(0.1, 60.0)] = 10.0
     crypto_interval: Annotated[float, _seconds(1.0, 3600.0)] = 60.0
+    crypto_timeout: Annotated[float, _seconds(0.1, 10.0)] = 5.0
+    netlink_timeout: Annotated[float, _seconds(0.1, 10.0)] = 1.0
 
 
 RestartWhen = Literal["always", "on-failure", "never"]

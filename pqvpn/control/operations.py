@@ -170,10 +170,11 @@ class Operations:
                 self._process.supervisor_breakers = rows
                 if request and rows:
                     self._answer(request, rows[0])
-            case Configure(request, peers, changes, restart_needed, breakers, crypto_interval, hosts):
+            case Configure(request, peers, changes, restart_needed, breakers, crypto_interval, crypto_timeout, hosts):
                 self._learn(hosts)
                 self._process.gates.registry.apply(breakers)
                 self._process.watch.crypto_every = crypto_interval
+                self._process.watch.crypto_timeout = crypto_timeout
                 added = {p.peer_id for p in peers} - self._process.peers.keys()
                 self._process.configure(peers)
                 self._process.call(added)

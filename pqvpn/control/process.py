@@ -20,11 +20,11 @@ from pqvpn.control.gates import Gates
 from pqvpn.control.lanes import Lanes
 from pqvpn.control.news import News
 from pqvpn.control.resolver import Resolver
+from pqvpn.control.selftests import SelfTests
 from pqvpn.control.supervision import ControlStart, PeerSpec
 from pqvpn.control.traffic import Traffic
 from pqvpn.control.watch import Watch
 from pqvpn.control.whose import NOBODY, Context, Whose, working_for
-from pqvpn.crypto import selftest
 from pqvpn.dataplane import events, faults
 from pqvpn.dataplane.counters import Counters
 from pqvpn.drops import DropReason
@@ -65,7 +65,8 @@ class ControlProcess:
         self.edge = Boundary(teller(publish, "control", self.boundary.caught, plain=True), now)
         self._renewing = False
         self.ended = asyncio.Event()
-        self.failed_tests = selftest.failures()
+        self.tests = SelfTests()
+        self.failed_tests = self.tests.at_start(start.crypto_timeout)
         self.counters = Counters(start.counters)
         self.udp = socket.socket(fileno=start.udp)
         self.lanes = Lanes([socket.socket(fileno=fd) for fd in start.lane_links], self.counters, self._event)
@@ -92,7 +93,7 @@ class ControlProcess:
         loop.set_exception_handler(lambda _, context: self.failed("control", context.get("exception")))
         self.boundary.watch()
         if self.failed_tests:
-            self.publish(Problem(Reason.SELF_TEST_FAILED, "crypto", ", ".join(self.failed_tests)))
+            self.publish(self.tests.problem(self.failed_tests, self.start.crypto_timeout))
         self.watch.begin()
         held = await self._ask_lanes() if self.start.restarted else {}
         self.configure(self.start.peers)
@@ -262,7 +263,8 @@ class ControlProcess:
             case supervision.LaneReplaced(lane) if descriptor is not None:
                 self._lane_replaced(lane, socket.socket(fileno=descriptor))
             case supervision.Poke():
-                self.counters.show_progress("control")
+                if not self.watch.stuck:  # else the watchdog is to see a process that needs another in its place
+                    self.counters.show_progress("control")
             case supervision.Shutdown():
                 self.ended.set()
             case _:

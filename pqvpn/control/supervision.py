@@ -97,6 +97,7 @@ class ControlStart(_Message, frozen=True):
     icmp: tuple[int, ...] = ()  # raw sockets that hear ICMP errors; none where the kernel refused
     breakers: Settings = Settings()
     crypto_interval: float = 60.0  # seconds between two runs of the self-tests
+    crypto_timeout: float = 5.0  # seconds that one may take
     log_levels: tuple[tuple[str, str, float | None], ...] = ()  # what operators set since: area, level, seconds left
 
 
@@ -109,6 +110,7 @@ class Configure(_Message, frozen=True):
     restart_needed: tuple[str, ...]
     breakers: Settings = Settings()
     crypto_interval: float = 60.0
+    crypto_timeout: float = 5.0
     redact_hosts: tuple[str, ...] = ()
 
 

@@ -3,14 +3,12 @@
 Owns when each of these is told and what was seen last. Decides nothing: the driver calls `tick`.
 """
 
-import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pqvpn.crypto import selftest
-from pqvpn.facts import ClockJumped, CryptoChecked, NodeObserved, PeerObserved, PeerStateChanged, Problem
+from pqvpn.facts import ClockJumped, CryptoChecked, NodeObserved, PeerObserved, PeerStateChanged
 from pqvpn.host.clock import now
 from pqvpn.protocol.views import PeerState, PeerView
 from pqvpn.reasons import Reason
@@ -25,8 +23,6 @@ CRYPTO_AGAIN = 1.0
 """Seconds between two runs of the self-tests while one fails: a breaker wants more than one answer."""
 JUMP = 1.0
 """Seconds that the wall clock may move against CLOCK_BOOTTIME between two ticks."""
-_INLINE = 0.005
-"""Seconds that the self-tests may take in the event loop; past that they run in a thread."""
 _SLACK = 0.01
 
 
@@ -43,15 +39,16 @@ class Watch:
     def __init__(self, process: "ControlProcess", wall: Callable[[], float] = time.time) -> None:
         self._process = process
         self.crypto_every = process.start.crypto_interval
+        self.crypto_timeout = process.start.crypto_timeout
         self._wall = wall
         self._seen: dict[bytes, _Seen] = {}
         self._offset = wall() - now()
         self._lag = 0.0
         self._observed_at = float("-inf")
         self._checked_at = now()
-        self._check_took = 0.0
         self._failed = self._at_start = process.failed_tests
-        self._checking: asyncio.Task[None] | None = None
+        self._tests = process.tests
+        self._hung = self._hung_at_start = self._tests.hang
 
     def begin(self) -> None:
         """Tell the self-tests of the start."""
@@ -73,9 +70,14 @@ class Watch:
             self._observed_at = at
             self._process.gates.registry.settle()
             self._observe(views, at)
-        if at >= self._checked_at + (CRYPTO_AGAIN if self._failed else self.crypto_every):
-            self._checked_at = at
-            self._check()
+        self._check(at)
+
+    @property
+    def stuck(self) -> bool:
+        """Whether a self-test hangs that did not at the start. Nothing gets a thread out of a library that keeps it, but
+        another process may be better off. One that hangs at the start of that, too, stays: it works without the primitive.
+        """
+        return self._hung and not self._hung_at_start
 
     def _states(self, views: tuple[PeerView, ...], at: float) -> None:
         for view in views:
@@ -111,29 +113,24 @@ class Watch:
             with context.attached(shown["session_id"] or "", view.name):
                 process.publish(PeerObserved(view.name, shown))
 
-    def _check(self) -> None:
-        if self._check_took <= _INLINE:
-            self._checked(*_run_tests())
-        elif self._checking is None or self._checking.done():
-            self._checking = asyncio.create_task(self._check_aside(), name="self-tests")
-
-    async def _check_aside(self) -> None:
-        try:
-            self._checked(*await asyncio.to_thread(_run_tests))
-        except Exception as error:  # noqa: BLE001 - the task's boundary: the next check is a new one
-            self._process.failed("self-tests", error)
+    def _check(self, at: float) -> None:
+        """See what the self-tests found, and begin them when they are due. One that hangs fails again and again."""
+        if (answer := self._tests.look(at, self.crypto_timeout)) is not None:
+            self._checked(*answer)
+        hung, self._hung = self._hung, self._tests.hang
+        self._hung_at_start = self._hung_at_start and self._hung
+        due = at >= self._checked_at + (CRYPTO_AGAIN if self._failed else self.crypto_every)
+        if due:
+            self._checked_at = at
+            self._tests.begin(at)
+        if self._hung and (due or not hung):
+            self._checked(self._tests.unanswered, self.crypto_timeout)
 
     def _checked(self, failed: tuple[str, ...], took: float) -> None:
-        self._check_took = took
         self._process.gates.tested(failed)
         self._process.publish(CryptoChecked(failed, round(took, 4)))
         if failed and failed != self._failed:
-            self._process.publish(Problem(Reason.SELF_TEST_FAILED, "crypto", ", ".join(failed)))
+            self._process.publish(self._tests.problem(failed, self.crypto_timeout))
         self._failed = failed
         # what failed at the start is not used until the next one
         self._process.failed_tests = tuple(dict.fromkeys((*self._at_start, *failed)))
-
-
-def _run_tests() -> tuple[tuple[str, ...], float]:
-    began = now()
-    return selftest.failures(), now() - began

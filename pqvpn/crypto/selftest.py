@@ -160,10 +160,11 @@ TESTS: dict[str, Callable[[], bool]] = {
 
 def failures() -> tuple[str, ...]:
     """Run all tests; the names of the primitives that fail, in the order of `TESTS`. Takes a few milliseconds."""
-    return tuple(name for name, test in TESTS.items() if not _passes(test))
+    return tuple(name for name, test in TESTS.items() if not passes(test))
 
 
-def _passes(test: Callable[[], bool]) -> bool:
+def passes(test: Callable[[], bool]) -> bool:
+    """Whether one of `TESTS` gives what it should."""
     try:
         return test()
     except Exception:  # noqa: BLE001 - whatever a broken library raises, the primitive failed

@@ -81,9 +81,9 @@ def tables() -> dict[str, str]:
 def netlink() -> dict[str, list[str]]:
     """Interfaces, addresses, rules and routes of all tables, a line each."""
     try:
-        from pqvpn.host._pyroute2 import IPRoute
+        from pqvpn.host.rtnetlink import Netlink
 
-        with IPRoute() as route:
+        with Netlink() as route:
             names = {link["index"]: _attribute(link, "IFLA_IFNAME") for link in route.get_links()}
             return {
                 "interfaces": [_link(link) for link in _bounded(route.get_links())],

@@ -27,7 +27,7 @@ class Looker:
     """Looks at one interface on a netlink socket that somebody else owns."""
 
     def __init__(self, netlink: Any, index: int, name: str) -> None:
-        self._netlink = netlink
+        self.netlink = netlink
         self._index = index
         self._name = name
         self._next = 0
@@ -36,7 +36,7 @@ class Looker:
     def look(self, addresses: Sequence[str], prefixes: Iterable[str]) -> InterfaceObserved:
         """What is there of `addresses` (CIDR) and routes to `prefixes`. Raises NetlinkError or OSError."""
         try:
-            link = self._netlink.link("get", index=self._index)[0]
+            link = self.netlink.link("get", index=self._index)[0]
         except NetlinkError as error:
             if error.code in _GONE:
                 return InterfaceObserved(self._name, exists=False)
@@ -62,7 +62,7 @@ class Looker:
 
     def _addresses(self, wanted: Sequence[str]) -> tuple[list[str], str]:
         ours, others = set(), {}
-        for each in self._netlink.get_addr():
+        for each in self.netlink.get_addr():
             address = each.get("local") or each.get("address")
             if each["index"] == self._index:
                 ours.add(address)
@@ -97,7 +97,7 @@ class Looker:
             probe = ipaddress.ip_address("192.0.2.1" if network.version == 4 else "2001:db8::1")
         family = socket.AF_INET if network.version == 4 else socket.AF_INET6
         try:
-            found = self._netlink.route("get", dst=str(probe), family=family, flags=_RTM_F_FIB_MATCH)
+            found = self.netlink.route("get", dst=str(probe), family=family, flags=_RTM_F_FIB_MATCH)
         except NetlinkError as error:
             if error.code in _NO_ROUTE:
                 return "-"

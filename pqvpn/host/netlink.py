@@ -12,15 +12,16 @@ does), since otherwise the tunnel's datagrams would be routed into the tunnel.
 import errno
 import ipaddress
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from socket import AF_INET, AF_INET6
 from typing import Any
 
 from pqvpn.errors import NetworkError, TunError
 from pqvpn.facts import InterfaceObserved
-from pqvpn.host._pyroute2 import IPRoute, NetlinkError
+from pqvpn.host._pyroute2 import NetlinkError
 from pqvpn.host.interface_look import Looker
 from pqvpn.host.marks import guard_metric, routing_mark
+from pqvpn.host.rtnetlink import PATIENCE, Netlink
 from pqvpn.reasons import Reason
 
 PROTOCOL = 157
@@ -58,24 +59,31 @@ def _refusals(what: str, tolerate: tuple[int, ...] = ()) -> Iterator[None]:
         if error.code == errno.EPERM:
             raise TunError(Reason.NO_PERMISSION, detail) from error
         raise NetworkError(Reason.KERNEL_REFUSED, detail) from error
+    except TimeoutError as error:
+        raise NetworkError(Reason.KERNEL_SILENT, what) from error
+    except OSError as error:
+        raise NetworkError(Reason.KERNEL_REFUSED, f"{what}: {error.strerror}") from error
 
 
 class Interface:
-    """The kernel's side of one TUN interface. Every method raises NetworkError or TunError when the kernel refuses.
+    """The kernel's side of one TUN interface. Every method raises NetworkError or TunError when the kernel refuses, or has
+    not answered for `patience` seconds.
 
     `identity` is the real path of the node's configuration.
     """
 
-    def __init__(self, name: str, identity: str) -> None:
-        self._netlink: Any = IPRoute()
+    def __init__(self, name: str, identity: str, patience: float = PATIENCE) -> None:
+        self._patience = patience
+        self._netlink: Any = Netlink(patience)
         self._mark = routing_mark(identity)
         self._metric = guard_metric(identity)
         self._routes: frozenset[str] = frozenset()
         self._networks: frozenset[str] = frozenset()
-        found = self._netlink.link_lookup(ifname=name)
-        if not found:
-            raise TunError(Reason.NO_TUN, f"interface {name} is gone", place=name)
-        self._index = found[0]
+        try:
+            self._index = _index_of(self._netlink, name)
+        except BaseException:
+            self._netlink.close()
+            raise
         self._addresses: tuple[str, ...] = ()
         self._looker = Looker(self._netlink, self._index, name)
 
@@ -83,15 +91,15 @@ class Interface:
         """Set addresses (CIDR) and MTU and bring the interface up."""
         self._addresses = tuple(addresses)
         interfaces = [ipaddress.ip_interface(a) for a in self._addresses]
-        with _refusals("keep the kernel from talking into the tunnel by itself"):
+        with self._asking("keep the kernel from talking into the tunnel by itself"):
             # no link-local address, hence no router solicitations; no multicast, hence no listener reports
             self._netlink.link("set", index=self._index, IFLA_AF_SPEC=_NO_LINK_LOCAL, flags=0, change=_IFF_MULTICAST)
-        with _refusals("set the largest super-packet"):
+        with self._asking("set the largest super-packet"):
             self._netlink.link("set", index=self._index, IFLA_GSO_MAX_SIZE=gso_max_size(mtu))
-        with _refusals("set the interface up"):
+        with self._asking("set the interface up"):
             self._netlink.link("set", index=self._index, mtu=mtu, txqlen=1000, state="up")
         for interface in interfaces:
-            with _refusals(f"add address {interface}", _ALREADY):
+            with self._asking(f"add address {interface}", _ALREADY):
                 self._netlink.addr(
                     "add",
                     index=self._index,
@@ -104,7 +112,7 @@ class Interface:
 
     def set_mtu(self, mtu: int) -> None:
         """Change the interface's MTU, bytes."""
-        with _refusals(f"set MTU {mtu}"):
+        with self._asking(f"set MTU {mtu}"):
             self._netlink.link("set", index=self._index, mtu=mtu)
 
     def set_routes(self, prefixes: Iterable[str]) -> None:
@@ -131,18 +139,23 @@ class Interface:
 
     def look(self) -> InterfaceObserved:
         """Whether the kernel still has the interface, its addresses and its routes as they were set; changes nothing."""
-        with _refusals("look at the interface"):
+        with self._asking("look at the interface"):
             return self._looker.look(self._addresses, self._routes)
 
     def guards(self) -> frozenset[str]:
         """Prefixes behind which a guard of this node stands."""
-        return frozenset(_guards(self._netlink, self._metric))
+        with self._asking("read the routes"):
+            return frozenset(_guards(self._netlink, self._metric))
 
     def release(self) -> None:
         """Remove guards and rules; interface and routes go with the last TUN descriptor."""
         self._rules(frozenset())
         for prefix in sorted(self.guards()):
             self._guard("del", prefix)
+
+    def be_patient(self, seconds: float) -> None:
+        """Wait so long for an answer from now on."""
+        self._patience = self._netlink.patience = seconds
 
     def close(self) -> None:
         """Close the netlink socket; changes nothing."""
@@ -153,7 +166,7 @@ class Interface:
 
     def _route(self, verb: str, prefix: str) -> None:
         network = ipaddress.ip_network(prefix)
-        with _refusals(f"{verb} route {prefix}", _GONE if verb == "del" else ()):
+        with self._asking(f"{verb} route {prefix}", _GONE if verb == "del" else ()):
             self._netlink.route(
                 verb,
                 dst=prefix,
@@ -165,29 +178,56 @@ class Interface:
 
     def _guard(self, verb: str, prefix: str) -> None:
         network = ipaddress.ip_network(prefix)
-        with _refusals(f"{verb} guard {prefix}", _GONE if verb == "del" else ()):
+        with self._asking(f"{verb} guard {prefix}", _GONE if verb == "del" else ()):
             _change_guard(self._netlink, verb, prefix, self._metric, self._table(network))
 
     def _rules(self, prefixes: frozenset[str]) -> None:
         wanted: frozenset[int] = frozenset(AF_INET6 if ":" in p else AF_INET for p in prefixes if p.endswith("/0"))
-        present = _families_with_rules(self._netlink, self._mark)  # also those of a killed predecessor
-        for family in wanted - present:
-            _change_rules(self._netlink, "add", family, self._mark)
-        for family in present - wanted:
-            _change_rules(self._netlink, "del", family, self._mark)
+        with self._asking("set the rules"):
+            present = _families_with_rules(self._netlink, self._mark)  # also those of a killed predecessor
+            for family in wanted - present:
+                _change_rules(self._netlink, "add", family, self._mark)
+            for family in present - wanted:
+                _change_rules(self._netlink, "del", family, self._mark)
+
+    @contextmanager
+    def _asking(self, what: str, tolerate: tuple[int, ...] = ()) -> Iterator[None]:
+        try:
+            with _refusals(what, tolerate):
+                yield
+        except NetworkError as error:
+            if isinstance(error.__cause__, OSError):  # it may still hold the answer, or be of no use any more
+                self._reopen(what)
+            raise
+
+    def _reopen(self, what: str) -> None:
+        with suppress(OSError):
+            self._netlink.close()
+        with _refusals(what):
+            self._netlink = Netlink(self._patience)
+        self._looker.netlink = self._netlink
 
 
 def remove_guards(identity: str) -> tuple[str, ...]:
     """Remove what a killed node left behind; returns the prefixes. `identity` as in `guard_metric`."""
     metric = guard_metric(identity)
-    with IPRoute() as netlink:
-        found = dict(_guards(netlink, metric))
+    with Netlink() as netlink:
+        with _refusals("read the routes"):
+            found = dict(_guards(netlink, metric))
         for prefix, table in found.items():
             with _refusals(f"remove guard {prefix}", _GONE):
                 _change_guard(netlink, "del", prefix, metric, table)
             if prefix.endswith("/0"):
                 _change_rules(netlink, "del", AF_INET6 if ":" in prefix else AF_INET, routing_mark(identity))
         return tuple(sorted(found))
+
+
+def _index_of(netlink: Any, name: str) -> int:
+    with _refusals("look for the interface"):
+        found: list[int] = netlink.link_lookup(ifname=name)
+    if not found:
+        raise TunError(Reason.NO_TUN, f"interface {name} is gone", place=name)
+    return found[0]
 
 
 def _guards(netlink: Any, metric: int) -> dict[str, int]:

@@ -149,5 +149,6 @@ def make_control(
         quiet=quiet,
         breakers=translate.breakers(config),
         crypto_interval=config.health.crypto_interval,
+        crypto_timeout=config.health.crypto_timeout,
     )
     supervision.send_start(waiting.link, message)

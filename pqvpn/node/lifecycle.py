@@ -232,7 +232,8 @@ class Node:
     def _open_interface(self) -> None:
         from pqvpn.host.netlink import Interface  # costs 0.3 s, meanwhile the children start
 
-        self._interface = Interface(self._config.node.interface, str(self._config.path))
+        patience = self._config.health.netlink_timeout
+        self._interface = Interface(self._config.node.interface, str(self._config.path), patience)
         self._interface.configure(translate.addresses(self._config), self._mtu)
         self._interface.set_routes(translate.prefixes(self._config))
 
@@ -393,9 +394,15 @@ class Node:
         self._breakers.apply(settings)
         limits = translate.limits(new)
         self._watch.set_interval(limits.interval)
+        if self._interface:
+            self._interface.be_patient(limits.netlink_timeout)
         self._observing.apply(settings, limits, observing.hosts_of(self._config))
-        peers, every, hosts = translate.peers(new), limits.crypto_interval, tuple(self._observing.policy.hosts)
-        self._staff.tell(supervision.Configure(request, peers, changed, later, settings, every, hosts))
+        self._staff.tell(
+            supervision.Configure(
+                request, translate.peers(new), changed, later, settings,
+                limits.crypto_interval, limits.crypto_timeout, tuple(self._observing.policy.hosts),
+            )
+        )  # fmt: skip
 
     def _apply_restart(self) -> None:
         for name in self._supervisor.children:

@@ -15,6 +15,7 @@ from pqvpn.facts import (
     InterfaceObserved,
     NodeObserved,
     PeerObserved,
+    RetryWaiting,
     SocketsObserved,
 )
 from pqvpn.observer.checkbook import Checkbook
@@ -63,6 +64,7 @@ class Checks:
         book.on(NodeObserved, "node", self._observed)
         book.on(PeerObserved, "peer", lambda fact, now: self._peer(fact.peer, fact.status, now))
         book.on(InterfaceObserved, "interface", self._interface)
+        book.on(RetryWaiting, "kernel", self._kernel)
         book.on(SocketsObserved, "sockets", lambda fact, _: self._lose(fact.lost))
         book.on(ChildEnded, "processes", self._ended)
         book.on(CryptoChecked, "crypto", lambda fact, now: self._crypto(fact.failed, now))
@@ -146,6 +148,11 @@ class Checks:
             self._see(Item.CONFLICT, "", State.FAILING, Reason.ADDRESS_CONFLICT, seen.conflict, now)
         else:
             self._see(Item.CONFLICT, "", State.OK, None, "", now)
+
+    def _kernel(self, fact: RetryWaiting, now: float) -> None:
+        if fact.reason is Reason.KERNEL_SILENT:
+            evidence = f"no answer about it, {fact.number} times in a row"
+            self._see(Item.INTERFACE, "", State.WARNING, Reason.KERNEL_SILENT, evidence, now)
 
     # -- readings ----------------------------------------------------------------------------------------------------
 

@@ -31,3 +31,5 @@ class Limits:
     disk_free: int = 64 << 20
     disk_hangs: float = 10.0
     crypto_interval: float = 60.0
+    crypto_timeout: float = 5.0
+    netlink_timeout: float = 1.0

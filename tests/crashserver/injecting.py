@@ -2,8 +2,9 @@
 
 Owns the faults, and how they get into processes that are started without this folder on their path: each child runs this
 file first. A fault strikes when its file appears in the folder TRIGGERS. Every exception's text is the file's content: a
-canary that no report may hold. Three conditions last for as long as their file is there: `clock` (the wall clock shows another
-hour), `crypto` (ML-KEM gives wrong secrets) and `leak` (the observer takes more and more memory, as the file says).
+canary that no report may hold. Four conditions last for as long as their file is there: `clock` (the wall clock shows another
+hour), `crypto` (ML-KEM gives wrong secrets), `leak` (the observer takes more and more memory, as the file says) and `kernel`
+(the supervisor hears no answer of the kernel about its interface).
 """
 
 import runpy
@@ -134,6 +135,35 @@ def crypto(trigger: Trigger) -> None:
     watch.Watch.tick = hurried  # type: ignore[method-assign]
 
 
+def self_test(trigger: Trigger) -> None:
+    """A library that never comes back, once."""
+    from pqvpn.crypto import selftest
+
+    right = selftest.TESTS[selftest.HKDF]
+
+    def hanging() -> bool:
+        if trigger.asked("self-test"):
+            threading.Event().wait()
+        return right()
+
+    selftest.TESTS[selftest.HKDF] = hanging
+
+
+def kernel(trigger: Trigger) -> None:
+    """Sockets that hear no answer."""
+    from pqvpn.host.netlink import Interface
+    from tests.deaf import deafen
+
+    asking = Interface._asking
+
+    def silent(self: Interface, *given: Any) -> Any:
+        if trigger.lasts("kernel"):
+            deafen(self._netlink)
+        return asking(self, *given)
+
+    Interface._asking = silent  # type: ignore[method-assign]
+
+
 def control(trigger: Trigger) -> None:
     import asyncio
 
@@ -231,9 +261,9 @@ def supervisor(trigger: Trigger, folder: str) -> None:
 
 
 _PATCHES = {
-    "pqvpn.control": (control, clock, crypto),
+    "pqvpn.control": (control, clock, crypto, self_test),
     "pqvpn.dataplane": (lane,),
-    "pqvpn.control.spare": (control, clock, crypto, lane),
+    "pqvpn.control.spare": (control, clock, crypto, self_test, lane),
     "pqvpn.observer": (observer,),
 }
 
@@ -249,6 +279,7 @@ def main() -> None:
         runpy.run_module(first, run_name="__main__", alter_sys=True)
         return
     supervisor(trigger, folder)
+    kernel(trigger)
     from pqvpn.cli.main import run
 
     run([first, *rest])

@@ -1,13 +1,16 @@
 """What control tells by the clock, with a clock of the test's own."""
 
-import asyncio
+import threading
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from pqvpn.control import watch as module
+from pqvpn.control.selftests import SelfTests
 from pqvpn.control.watch import Watch
+from pqvpn.crypto import selftest
 from pqvpn.facts import ClockJumped, CryptoChecked, Fact, NodeObserved, PeerObserved, PeerStateChanged, Problem
 from pqvpn.protocol.effects import Role, Session
 from pqvpn.protocol.views import PeerState, PeerView
@@ -33,7 +36,8 @@ class Rig:
         self.views: tuple[PeerView, ...] = ()
         self.told: list[tuple[Fact, context.Context]] = []
         self.failed_tests = failed_tests
-        self.start = SimpleNamespace(restarted=False, crypto_interval=60.0)
+        self.start = SimpleNamespace(restarted=False, crypto_interval=60.0, crypto_timeout=5.0)
+        self.tests, self.held = SelfTests(), False
         self.gates = SimpleNamespace(registry=SimpleNamespace(settle=lambda: None), tested=lambda failed: None)
         self.core = SimpleNamespace(peers=lambda now: self.views)
         monkeypatch.setattr(module, "now", lambda: self.now)
@@ -52,6 +56,7 @@ class Rig:
         self.now += seconds
         self.wall += seconds
         self.watch.tick(late)
+        assert self.held or self.tests._aside.wait(10.0)
 
     def facts(self, kind: type[Fact]) -> list[Any]:
         return [fact for fact, _ in self.told if isinstance(fact, kind)]
@@ -133,10 +138,10 @@ def test_a_suspend_is_no_jump(rig: Rig) -> None:
 def test_primitives_are_checked_at_start_and_every_minute(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     rig.watch.begin()
     assert rig.facts(CryptoChecked) == [CryptoChecked()]
-    for _ in range(120):
+    for _ in range(121):  # what a run found is seen with the next tick
         rig.tick(1.0)
     assert [fact.failed for fact in rig.facts(CryptoChecked)] == [()] * 3
-    monkeypatch.setattr(module.selftest, "failures", lambda: ("x25519",))
+    monkeypatch.setitem(selftest.TESTS, "x25519", lambda: False)
     for _ in range(120):
         rig.tick(1.0)
     after = [fact.failed for fact in rig.facts(CryptoChecked)][3:]
@@ -144,7 +149,8 @@ def test_primitives_are_checked_at_start_and_every_minute(rig: Rig, monkeypatch:
     assert 50 < len(after) <= 120  # the first after a minute, then each second: a breaker wants more than one answer
     assert rig.facts(Problem) == [Problem(Reason.SELF_TEST_FAILED, "crypto", "x25519")]
     assert rig.failed_tests == ("x25519",), "what status shows"
-    monkeypatch.setattr(module.selftest, "failures", lambda: ())
+    monkeypatch.undo()
+    monkeypatch.setattr(module, "now", lambda: rig.now)
     for _ in range(3):
         rig.tick(1.0)
     assert rig.failed_tests == ()
@@ -152,7 +158,7 @@ def test_primitives_are_checked_at_start_and_every_minute(rig: Rig, monkeypatch:
 
 def test_how_often_primitives_are_checked_is_a_setting(rig: Rig) -> None:
     rig.watch.crypto_every = 10.0
-    for _ in range(100):
+    for _ in range(101):
         rig.tick(1.0)
     assert len(rig.facts(CryptoChecked)) == 10
 
@@ -162,26 +168,94 @@ def test_what_failed_at_the_start_is_shown_until_the_next(monkeypatch: pytest.Mo
     rig = Rig(monkeypatch, ("x25519",))
     for _ in range(3):
         rig.tick(1.0)
-    monkeypatch.setattr(module.selftest, "failures", lambda: ("blake2s-128",))
+    monkeypatch.setitem(selftest.TESTS, "blake2s-128", lambda: False)
     for _ in range(120):
         rig.tick(1.0)
     assert rig.failed_tests == ("x25519", "blake2s-128")
 
 
-def test_self_tests_that_take_long_leave_the_event_loop(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    def slow() -> tuple[str, ...]:
-        rig.now += 0.5
-        return ()
+class Library:
+    """A primitive that does not come back until it is let go."""
 
-    monkeypatch.setattr(module.selftest, "failures", slow)
+    def __init__(self) -> None:
+        self.let_go, self.calls = threading.Event(), 0
 
-    async def run() -> None:
-        rig.tick(61.0)
-        checked = len(rig.facts(CryptoChecked))
-        rig.tick(61.0)
-        assert len(rig.facts(CryptoChecked)) == checked  # not yet: it runs aside
-        async with asyncio.timeout(5):
-            while len(rig.facts(CryptoChecked)) == checked:
-                await asyncio.sleep(0.001)
+    def __call__(self) -> bool:
+        self.calls += 1
+        self.let_go.wait(60.0)
+        return True
 
-    asyncio.run(run())
+
+@pytest.fixture
+def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[Library]:
+    library = Library()
+    monkeypatch.setitem(selftest.TESTS, "x-wing", library)
+    yield library
+    library.let_go.set()
+
+
+def test_a_self_test_that_never_answers_fails_in_its_time_and_nothing_waits_for_it(rig: Rig, stuck: Library) -> None:
+    rig.held = True
+    rig.tick(61.0)
+    for _ in range(19):
+        rig.tick()
+    assert (rig.facts(CryptoChecked), rig.watch.stuck) == ([], False), "it still has time"
+    rig.tick()
+    unknown = ("x-wing", "hkdf-sha256", "blake2s-128")
+    assert [fact.failed for fact in rig.facts(CryptoChecked)] == [unknown], "what was not tested is not trusted"
+    detail = "x-wing has not answered for 5 s: x-wing, hkdf-sha256, blake2s-128"
+    assert rig.facts(Problem) == [Problem(Reason.SELF_TEST_FAILED, "crypto", detail)]
+    assert rig.watch.stuck
+    for _ in range(40):
+        rig.tick()
+    assert len(rig.facts(CryptoChecked)) == 11, "it fails each second: a breaker wants more than one answer"
+    assert len(rig.facts(Problem)) == 1
+    assert len(rig.facts(NodeObserved)) > 10, "all else goes on"
+    names = [thread.name for thread in threading.enumerate()]
+    assert (stuck.calls, names.count("self-tests")) == (1, 1), "never a second thread on top"
+
+
+def test_a_late_answer_is_no_answer_and_the_next_run_tells(rig: Rig, stuck: Library) -> None:
+    rig.held = True
+    rig.tick(61.0)
+    for _ in range(21):
+        rig.tick()
+    told = len(rig.facts(CryptoChecked))
+    stuck.let_go.set()
+    rig.held = False
+    assert rig.tests._aside.wait(10.0)
+    rig.tick()
+    assert not rig.watch.stuck
+    assert len(rig.facts(CryptoChecked)) == told, "it passed, but late"
+    for _ in range(8):
+        rig.tick()
+    assert rig.failed_tests == ()
+    assert stuck.calls > 1
+
+
+def test_time_that_the_process_did_not_have_is_not_counted(rig: Rig, stuck: Library) -> None:
+    """A machine that slept for an hour in the middle of a self-test."""
+    rig.held = True
+    rig.tick(61.0)
+    rig.tick(3600.0)
+    assert rig.facts(CryptoChecked) == []
+
+
+def test_one_that_hangs_at_the_start_is_left_out_and_its_process_stays(
+    monkeypatch: pytest.MonkeyPatch, stuck: Library
+) -> None:
+    tests = SelfTests()
+    assert tests.at_start(0.2) == ("x-wing", "hkdf-sha256", "blake2s-128")
+    assert tests.hang
+    rig = Rig(monkeypatch, tests.unanswered)
+    rig.tests = rig.watch._tests = tests
+    rig.watch._hung = rig.watch._hung_at_start = True
+    rig.held = True
+    for _ in range(40):
+        rig.tick()
+    assert not rig.watch.stuck, "the next process would only do the same"
+    assert rig.facts(CryptoChecked)[-1].failed == tests.unanswered
+
+
+def test_the_start_waits_no_longer_than_the_tests_take() -> None:
+    assert SelfTests().at_start(600.0) == ()

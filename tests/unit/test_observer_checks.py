@@ -12,6 +12,7 @@ from pqvpn.facts import (
     InterfaceObserved,
     NodeObserved,
     PeerObserved,
+    RetryWaiting,
     SocketsObserved,
 )
 from pqvpn.observer.checkbook import Checkbook
@@ -89,6 +90,17 @@ def test_the_interface(house: House, seen: InterfaceObserved, item: Item, reason
     assert found.evidence
     house.hold(FINE)
     assert house.finding(item).state is State.OK
+
+
+def test_a_kernel_that_does_not_answer_about_the_interface(house: House) -> None:
+    house.hold(FINE)
+    house.hold(RetryWaiting("netlink", "", 3, 2.0, Reason.KERNEL_REFUSED))
+    assert house.finding(Item.INTERFACE).state is State.OK
+    house.hold(RetryWaiting("netlink", "", 3, 2.0, Reason.KERNEL_SILENT))
+    found = house.finding(Item.INTERFACE)
+    assert (found.state, found.reason) == (State.WARNING, Reason.KERNEL_SILENT), "nothing says that it is gone"
+    house.hold(FINE)
+    assert house.finding(Item.INTERFACE).state is State.OK
 
 
 def test_fewer_lanes(house: House) -> None:
