@@ -19,7 +19,7 @@ from pqvpn.facts import (
     SocketsObserved,
 )
 from pqvpn.observer.checkbook import Checkbook
-from pqvpn.observer.machine import Use
+from pqvpn.observer.machine import Disk, ProcessUse
 from pqvpn.reasons import Reason
 from pqvpn.resilience.health import Health, Item, State
 from pqvpn.resilience.limits import Limits
@@ -207,14 +207,17 @@ class Checks:
         else:
             self._see(Item.SOCKETS, "", State.OK, None, "", now)
 
-    def machine(self, use: Use, now: float) -> None:
-        """What a look at the machine found."""
-        for process in use.processes:
+    def processes(self, found: Sequence[ProcessUse], now: float) -> None:
+        """What the node's processes take."""
+        for process in found:
             self._memory(process.component, process.resident, now)
             if process.descriptors is not None and process.most_descriptors:
                 self._descriptors(process.component, process.descriptors, process.most_descriptors, now)
-        self._health.keep(Item.MEMORY, (p.component for p in use.processes))
-        self._health.keep(Item.DESCRIPTORS, (p.component for p in use.processes))
+        self._health.keep(Item.MEMORY, (p.component for p in found))
+        self._health.keep(Item.DESCRIPTORS, (p.component for p in found))
+
+    def disk(self, use: Disk, now: float) -> None:
+        """What a look at the state folder found."""
         if use.refusal:
             self._see(Item.DISK, "", State.FAILING, Reason.STATE_UNWRITABLE, use.refusal, now)
         elif use.free is not None and use.free < self.limits.disk_free:

@@ -28,23 +28,26 @@ class ProcessUse:
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
+class Disk:
     """One look. `free` bytes of the state folder's file system, None: unknown; `refusal`: why it takes no file."""
 
-    processes: tuple[ProcessUse, ...]
     free: int | None
     refusal: str = ""
 
 
-def look(state: Path, pids: Mapping[str, int]) -> Use:
-    """Read it all; `pids` by component."""
-    found = (process_use(component, pid) for component, pid in pids.items())
+def processes(pids: Mapping[str, int]) -> tuple[ProcessUse, ...]:
+    """What those take that live; `pids` by component."""
+    return tuple(use for component, pid in pids.items() if (use := process_use(component, pid)))
+
+
+def disk(state: Path) -> Disk:
+    """What there is of it. Waits for it."""
     try:
         status = os.statvfs(_existing(state))
         free = status.f_bavail * status.f_frsize
     except OSError:
         free = None
-    return Use(tuple(use for use in found if use), free, _refusal(state))
+    return Disk(free, _refusal(state))
 
 
 def process_use(component: str, pid: int) -> ProcessUse | None:

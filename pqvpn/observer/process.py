@@ -75,6 +75,7 @@ class ObserverProcess:
         self._lag = 0.0
         self._knowledge = Knowledge(start.node, redactor)
         self._worker = Worker(now, self._job_failed)
+        self._looker = Worker(now, self._job_failed, "looks")
         self._folder = Path(start.state_folder)
         self._keeping = Keeping(start, redactor, self._counters, self._soon, self.publish, self._store_crashes)
         self._enter_checks()
@@ -94,6 +95,7 @@ class ObserverProcess:
         self._crash.watch()
         publish.relay(self.publish)
         self._worker.start()
+        self._looker.start()
         self._worker.submit("open", self._keeping.open)
         loop.add_reader(self._start.link, self._readable)
         tasks = [asyncio.create_task(each) for each in (*self._timers(), *self._servers())]
@@ -179,7 +181,8 @@ class ObserverProcess:
         self._keeping.records.settle()
         self._book.run(time_)
         self._keeping.crashes.see(self._findings())
-        self._worker.submit("machine", self._look)
+        self._worker.submit("disk", self._look_at_disk)
+        self._looker.submit("processes", self._look_at_processes)
         for change in self._health.changes(time_):
             self.publish(_told(change))
         self._knowledge.changed = True
@@ -211,11 +214,16 @@ class ObserverProcess:
     def _tun_reads(self) -> list[int]:
         return [self._counters.totals(lane)["tun_reads"] for lane in range(self._start.node.lanes)]
 
-    def _look(self) -> None:
-        """In the worker: what the machine says; the loop draws the conclusions."""
-        use = machine.look(self._folder, self._pids())
+    def _look_at_disk(self) -> None:
+        """In the worker, which may wait for it; the loop draws the conclusions."""
+        found = machine.disk(self._folder)
+        self._soon(lambda: self._checks.disk(found, now()))
+
+    def _look_at_processes(self) -> None:
+        """In a thread that waits for no disk: this is to be known while one hangs."""
+        found = machine.processes(self._pids())
         self._kills.look()
-        self._soon(lambda: self._checks.machine(use, now()))
+        self._soon(lambda: self._checks.processes(found, now()))
 
     def _write_last(self) -> None:
         if self._knowledge.changed:

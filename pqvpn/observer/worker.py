@@ -1,4 +1,4 @@
-"""One thread for everything that may wait for the disk.
+"""One thread for everything that may wait for the disk, or for anything else together.
 
 Owns the thread and its queue of named jobs: one that waits already is not queued twice, so a disk that hangs costs
 neither memory nor the loop that reads facts. Knows nothing of what the jobs do.
@@ -17,14 +17,16 @@ Job = Callable[[], None]
 class Worker:
     """Runs jobs in order. `failed` is called, in the thread, with the name and the error of a job that raised."""
 
-    def __init__(self, clock: Callable[[], float], failed: Callable[[str, Exception], None]) -> None:
+    def __init__(
+        self, clock: Callable[[], float], failed: Callable[[str, Exception], None], name: str = "disk"
+    ) -> None:
         self._clock = clock
         self._failed = failed
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._wake = threading.Condition()
         self._ending = False
         self._busy_since: float | None = None
-        self._thread = threading.Thread(target=self._run, name="disk", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
         """Begin to work."""

@@ -17,7 +17,7 @@ from pqvpn.facts import (
 )
 from pqvpn.observer.checkbook import Checkbook
 from pqvpn.observer.checks import Checks
-from pqvpn.observer.machine import ProcessUse, Use
+from pqvpn.observer.machine import Disk, ProcessUse
 from pqvpn.reasons import Reason
 from pqvpn.resilience.health import Finding, Health, Item, State
 from pqvpn.resilience.limits import Limits
@@ -281,18 +281,19 @@ def test_a_jump_of_the_wall_clock(house: House) -> None:
 
 
 def test_disk_descriptors_and_memory(house: House) -> None:
-    def look(use: Use) -> None:
+    def look(found: tuple[ProcessUse, ...], disk: Disk) -> None:
         for _ in range(35):
             house.now += 1.0
-            house.checks.machine(use, house.now)
+            house.checks.processes(found, house.now)
+            house.checks.disk(disk, house.now)
 
-    look(Use((ProcessUse("control", 7, 20 << 20, 30, 1024), ProcessUse("lane-0", 8, 20 << 20)), 1 << 30))
+    look((ProcessUse("control", 7, 20 << 20, 30, 1024), ProcessUse("lane-0", 8, 20 << 20)), Disk(1 << 30))
     assert {f.state for f in house.health.report(house.now)} == {State.OK}
-    look(Use((ProcessUse("control", 7, LIMITS.memory_fails + 1, 1000, 1024),), 1 << 20))
+    look((ProcessUse("control", 7, LIMITS.memory_fails + 1, 1000, 1024),), Disk(1 << 20))
     assert house.finding(Item.DISK).reason is Reason.DISK_LOW
     assert house.finding(Item.MEMORY, "control").state is State.FAILING
     assert house.finding(Item.DESCRIPTORS, "control").evidence == "control has 1000 of 1024"
-    look(Use((), 1 << 30, "No space left on device"))
+    look((), Disk(1 << 30, "No space left on device"))
     assert house.finding(Item.DISK).reason is Reason.STATE_UNWRITABLE
     assert {f.item for f in house.health.report(house.now)} == {Item.DISK}, "processes that are gone are forgotten"
 

@@ -12,7 +12,7 @@ from pqvpn.node import translate
 from pqvpn.node.watch import InterfaceWatch
 from pqvpn.observer.checkbook import Checkbook, CheckTooSlowError
 from pqvpn.observer.checks import Checks
-from pqvpn.observer.machine import ProcessUse, Use
+from pqvpn.observer.machine import Disk, ProcessUse
 from pqvpn.reasons import Reason
 from pqvpn.resilience.health import Health, Item, State
 from pqvpn.resilience.limits import Limits
@@ -36,7 +36,8 @@ def late(checks: Checks, book: Checkbook, now: float) -> None:
 
 
 def use(checks: Checks, book: Checkbook, now: float) -> None:
-    checks.machine(Use((ProcessUse("control", 7, 500 * MIB, 90, 100),), 50 * MIB), now)
+    checks.processes((ProcessUse("control", 7, 500 * MIB, 90, 100),), now)
+    checks.disk(Disk(50 * MIB), now)
 
 
 def hung(checks: Checks, book: Checkbook, now: float) -> None:

@@ -134,8 +134,8 @@ def test_a_job_that_hangs_costs_no_memory_and_is_told(worker: Worker) -> None:
 
 
 def test_it_looks_at_itself(tmp_path: Path) -> None:
-    use = machine.look(tmp_path / "state", {"observer": os.getpid(), "gone": 2**22 - 1})
-    (own,) = use.processes
+    (own,) = machine.processes({"observer": os.getpid(), "gone": 2**22 - 1})
+    use = machine.disk(tmp_path / "state")
     assert own.component == "observer"
     assert own.resident > 1 << 20
     assert 2 < (own.descriptors or 0) < (own.most_descriptors or 0)
@@ -146,7 +146,7 @@ def test_it_looks_at_itself(tmp_path: Path) -> None:
 
 def test_a_state_folder_that_takes_nothing_says_why(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("a file in its place")
-    use = machine.look(tmp_path / "state", {})
+    use = machine.disk(tmp_path / "state")
     assert use.refusal in ("File exists", "Not a directory")
 
 
