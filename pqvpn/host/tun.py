@@ -10,6 +10,7 @@ import os
 import struct
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from pqvpn.errors import TunError
@@ -22,6 +23,7 @@ _TUNSETOFFLOAD: Final = 0x400454D0
 _TUNSETVNETHDRSZ: Final = 0x400454D8
 _TUNSETVNETLE: Final = 0x400454DC
 _IFF_TUN: Final = 0x0001
+_IFF_PERSIST: Final = 0x0800
 _IFF_MULTI_QUEUE: Final = 0x0100
 _IFF_NO_PI: Final = 0x1000
 _IFF_VNET_HDR: Final = 0x4000
@@ -71,6 +73,15 @@ def name_of(queue: int) -> str:
     """The name of the interface behind a queue. Raises OSError when it is none, or its interface was deleted."""
     answer = fcntl.ioctl(queue, _TUNGETIFF, bytes(40))
     return answer[:16].rstrip(b"\0").decode("ascii", "replace")
+
+
+def stays(name: str) -> bool:
+    """Whether an interface exists that does not end with those who hold it: none of TUN, or one that is made to last."""
+    try:
+        flags = int(Path("/sys/class/net", name, "tun_flags").read_text(encoding="ascii"), 16)
+    except (OSError, ValueError):
+        return os.path.exists(f"/sys/class/net/{name}")
+    return bool(flags & _IFF_PERSIST)
 
 
 def _open_queue(name: str, multiple: bool, vnet: bool, *, first: bool) -> int:

@@ -7,17 +7,25 @@ writes none of them.
 import contextlib
 import os
 import socket
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from pqvpn.config.schema import NodeConfig
 from pqvpn.dataplane.counters import Counters
 from pqvpn.dataplane.events import Offloads
-from pqvpn.errors import NetworkError
+from pqvpn.errors import NetworkError, PqvpnError
 from pqvpn.host import icmp, marks, tun, udp
 from pqvpn.reasons import Reason
 
+T = TypeVar("T")
 _SO_MARK = 36
+_TAKEN = (Reason.INTERFACE_EXISTS, Reason.ADDRESS_IN_USE)
+_LEAVING = 1.0
+"""Seconds for which a start waits for what is taken: the processes of a node that was killed end a little after it, and the
+interface and the port are theirs until then."""
+_AGAIN = 0.02
 _CROSSOVER_BUFFER = 1 << 20
 """Bytes on their way to another lane. The usual 208 KiB are three joined bursts: fewer than come while that lane is at work
 (thousands of drops in seconds of TCP where lane 0 hands everything on; with this none, and more only adds delay)."""
@@ -96,11 +104,10 @@ def reopen_socket(config: NodeConfig, held: Descriptors, number: int) -> None:
 def open_all(config: NodeConfig, lanes: int) -> Descriptors:
     """Open what a node with `lanes` lanes needs. Raises TunError or NetworkError; nothing stays open then."""
     wanted = config.offload
-    interface = open_interface(config, lanes)
+    gro, steering = wanted.udp_gro != "off", wanted.steering != "off"
+    interface = once_free(lambda: open_interface(config, lanes), lambda: tun.stays(config.node.interface))
     try:
-        group = udp.open_group(
-            config.node.listen, lanes, gro=wanted.udp_gro != "off", steering=wanted.steering != "off"
-        )
+        group = once_free(lambda: udp.open_group(config.node.listen, lanes, gro=gro, steering=steering))
         _mark(group.sockets, config)
     except BaseException:
         interface.close()
@@ -110,6 +117,18 @@ def open_all(config: NodeConfig, lanes: int) -> Descriptors:
     links = [LaneLink.make() for _ in range(lanes)]
     heard = icmp.open_sockets(group.port, group.ipv6)
     return Descriptors(interface, group, Counters.create(), links, crossovers(lanes), heard)
+
+
+def once_free(acquire: Callable[[], T], stays: Callable[[], bool] = lambda: False, patience: float = _LEAVING) -> T:
+    """What `acquire` gives; where that is taken, it is waited for unless it `stays`. Raises what `acquire` raises then."""
+    ends = time.monotonic() + patience
+    while True:
+        try:
+            return acquire()
+        except PqvpnError as error:
+            if error.reason not in _TAKEN or time.monotonic() >= ends or stays():
+                raise
+        time.sleep(_AGAIN)
 
 
 def _mark(sockets: Iterable[socket.socket], config: NodeConfig) -> None:

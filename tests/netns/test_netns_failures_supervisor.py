@@ -6,10 +6,13 @@ alpha --veth0-- beta      alpha's default route leads to beta outside as well: w
 import os
 import signal
 import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 
 import pytest
-from flows import flow, wait_replaced
+from flows import flow, told, wait_replaced
 from netparty import bring_up, connected, make_nodes
 
 from lab import Lab, LabError, ended, wait_for
@@ -19,6 +22,15 @@ from lab.traffic import ping
 pytestmark = pytest.mark.netns
 
 _TIMERS = {"m1_schedule": ["0s", "0.3s", "0.6s"], "m1_fresh_after": "1s", "dead": "2s", "keepalive": "1s"}
+_HOLDS = """
+import fcntl, os, socket, struct, sys
+tun = os.open("/dev/net/tun", os.O_RDWR)
+fcntl.ioctl(tun, 0x400454CA, struct.pack("16sH22x", b"pqvpn0", 0x1001))
+port = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+port.bind(("::", 51820))
+print("holding", flush=True)
+sys.stdin.read()
+"""
 _MARKER = b"must-not-be-seen-outside"
 
 
@@ -57,6 +69,13 @@ def _routes(node: Node) -> list[str]:
             if not line.startswith(("0:", "32766:", "32767:"))
         )
     return shown.splitlines()
+
+
+def _answers(node: Node) -> bool:
+    """Whether its control socket listens: it is made right before interface and port are opened."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as control:
+        control.connect(str(node.folder / "run" / "control.sock"))
+    return True
 
 
 def _kill_supervisor(node: Node) -> None:
@@ -127,6 +146,51 @@ def test_leftovers_are_taken_over(pair: tuple[Node, Node]) -> None:
     alpha.down()
     assert _routes(alpha) == []
     assert beta.peer("alpha")["state"] != "up"
+
+
+def test_a_node_is_up_again_at_once_after_it_was_killed(pair: tuple[Node, Node]) -> None:
+    """With an observer that still has to report, to a crash server that does not answer."""
+    alpha, beta = pair
+    alpha.down()
+    text = alpha.config.read_text()
+    dsn = alpha.folder / "crashes.dsn"
+    dsn.touch(0o600)
+    dsn.write_text("http://0123456789abcdef0123456789abcdef@127.0.0.1:9465/1")
+    alpha.set({"health": {"listen": "127.0.0.1:9464"}, "crash_reports": {"dsn_file": "crashes.dsn"}})
+    with alpha.namespace.socket(socket.AF_INET, socket.SOCK_STREAM) as silent:
+        silent.bind(("127.0.0.1", 9465))
+        silent.listen(8)
+        try:
+            alpha.up()
+            for _ in range(3):
+                wait_for("the observer", (alpha.folder / "state" / "last.json").exists)
+                connected(alpha, beta)
+                alpha.kill("supervisor")
+                assert alpha.process is not None
+                assert alpha.process.wait(5.0) == -signal.SIGKILL  # not its children
+                alpha.up()
+            refused = told(alpha, "problem", reason="network.address_in_use")
+            assert not refused, refused
+            connected(alpha, beta)
+            alpha.down()
+        finally:
+            alpha.config.write_text(text)
+
+
+def test_what_a_killed_node_still_holds_is_waited_for(pair: tuple[Node, Node]) -> None:
+    """Its interface and its port, held here by somebody else until the next node has asked for them in vain."""
+    alpha, _ = pair
+    alpha.down()
+    with alpha.namespace.popen([sys.executable, "-c", _HOLDS], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdin is not None
+        assert holder.stdout.readline() == b"holding\n"
+        alpha.start()
+        wait_for("the start to have come so far", lambda: _answers(alpha), 30.0)
+        time.sleep(0.3)  # a start that gives up has done so by then; one that waits does so for a second
+        holder.stdin.close()
+        alpha.wait_running()
+    alpha.down()
 
 
 def test_down_removes_what_a_killed_node_left(pair: tuple[Node, Node]) -> None:

@@ -1,7 +1,9 @@
 """Opening the TUN and the UDP group: fallbacks, refusals, steering."""
 
 import contextlib
+import fcntl
 import socket
+import threading
 
 import pytest
 
@@ -10,6 +12,7 @@ from pqvpn.host import tun as tun_module
 from pqvpn.host import udp as udp_module
 from pqvpn.host.tun import open_tun
 from pqvpn.host.udp import open_group
+from pqvpn.node.descriptors import once_free
 from pqvpn.reasons import Reason
 
 
@@ -86,6 +89,61 @@ def test_a_missing_device_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_names_that_no_interface_has(name: str) -> None:
     with pytest.raises(TunError):
         open_tun(name)
+
+
+@pytest.mark.netns
+def test_an_interface_that_is_about_to_go_is_waited_for() -> None:
+    """As after the death of a node whose processes have not closed everything yet."""
+    first = open_tun("pqtuntest")
+    assert not tun_module.stays("pqtuntest")
+    with pytest.raises(TunError) as caught:
+        once_free(lambda: open_tun("pqtuntest"), lambda: tun_module.stays("pqtuntest"), 0.1)
+    assert caught.value.reason is Reason.INTERFACE_EXISTS
+    seen = threading.Event()
+
+    def open_again() -> tun_module.Tun:
+        seen.set()
+        return open_tun("pqtuntest")
+
+    def go() -> None:
+        seen.wait()
+        first.close()
+
+    threading.Thread(target=go).start()
+    second = once_free(open_again, lambda: tun_module.stays("pqtuntest"), 60.0)
+    second.close()
+
+
+@pytest.mark.netns
+def test_an_interface_that_stays_is_not_waited_for() -> None:
+    made = open_tun("pqtuntest")
+    try:
+        fcntl.ioctl(made.queues[0], 0x400454CB, 1)  # TUNSETPERSIST
+        assert tun_module.stays("pqtuntest")
+        assert tun_module.stays("lo")
+        assert not tun_module.stays("pqnobody")
+        asked = []
+        for name in ("pqtuntest", "lo"):
+            with pytest.raises(TunError):
+                once_free(lambda: asked.append(name) or open_tun(name), lambda: tun_module.stays(name), 600.0)  # noqa: B023
+        assert asked == ["pqtuntest", "lo"]
+    finally:
+        fcntl.ioctl(made.queues[0], 0x400454CB, 0)
+        made.close()
+
+
+def test_a_port_that_is_about_to_be_free_is_waited_for() -> None:
+    group = open_group(0, 1)
+    tries = []
+
+    def again() -> udp_module.UdpGroup:
+        tries.append(1)
+        if len(tries) == 3:
+            group.close()
+        return open_group(group.port, 1)
+
+    once_free(again, patience=60.0).close()
+    assert len(tries) == 3
 
 
 @pytest.mark.netns
