@@ -58,7 +58,7 @@ addresses = [{addresses}]      # of this machine inside the VPN
 # flush_interval = "1s"
 # metrics_interval = "15s"
 
-[crash_reports]                    # crashes are recorded here, and sent only with a dsn_file
+[crash_reports]                    # crashes are recorded here, and sent only with a dsn_file; applied by `pqvpn reload`
 # dsn_file = "crashes.dsn"         # mode 0600: the project's DSN on Sentry, GlitchTip or Bugsink
 # environment = "production"
 # host_name = false                # true: reports tell this host's name
@@ -68,11 +68,11 @@ addresses = [{addresses}]      # of this machine inside the VPN
 # keep_size = "8MiB"               # on this disk at most; the oldest reports go first
 # keep_age = "30d"
 
-[health]
+[health]                           # applied by `pqvpn reload`
 # listen = "127.0.0.1:9464"        # besides the unix socket; elsewhere than on loopback with a token
 # token_file = "health.token"      # mode 0600: openssl rand -base64 32
 # mend = true                      # put back what somebody took: the interface, addresses, routes, sockets of the port
-# interval = "2s"                  # this and what follows is applied by `pqvpn reload`
+# interval = "2s"                  # between two checks
 # fail_scale = 1.0                 # 2.0: everything must be wrong for twice as long until it is told
 # recover_scale = 1.0              # 2.0: and well for twice as long
 # control_silent = "3s"            # control reports every second

@@ -52,6 +52,8 @@ _GOODBYE = 0.4
 """Seconds that control and lanes have to end by themselves; all of a shutdown stays under one second."""
 _AWAY = 15.0
 """Seconds for which control or a lane may be away before the service manager is left without a sign of life."""
+_PUTS_AWAY = 2.0
+"""Seconds that an observer which is to be replaced has to put its records away; it takes a tenth of that."""
 _END = 0.7
 """Seconds after which what is left of a shutdown, the observer, is killed."""
 
@@ -98,14 +100,11 @@ class Node:
         self._interface: Interface | None = None
         self._breakers = Registry(translate.breakers(config), now, self._breaker_changed, "supervisor")
         self._netlink = self._breakers.get(Kind.NETLINK)
-        acts = (
-            Acts(self._netlink.decorate(self._recreate_interface), self._netlink.decorate(self._restore_interface))
-            if config.health.mend
-            else None
-        )
-        mender = Mender(acts, self._publish)
-        self._sockets = SocketWatch(self._reopen_socket if config.health.mend else None, self._publish)
-        self._watch = InterfaceWatch(config.health.interval, self._publish, mender, self._netlink)
+        guarded = self._netlink.decorate
+        acts = Acts(guarded(self._recreate_interface), guarded(self._restore_interface))
+        self._mender = Mender(acts, self._publish)
+        self._sockets = SocketWatch(self._reopen_socket, self._publish)
+        self._watch = InterfaceWatch(config.health.interval, self._publish, self._mender, self._netlink)
         hand_over = self._hand_over
         self._upgrade = Upgrade(config.runtime_folder, path, self._selector, self._publish, hand_over)
         if not resumed:
@@ -135,7 +134,7 @@ class Node:
                 self._adopt(self._resumed)
             else:
                 self._start()
-            self._apply_restart()
+            self._apply_policies()
             self._serve()
             return self._supervisor.fatal or self._edge.exit_code or 0
         except Exception as error:
@@ -195,6 +194,8 @@ class Node:
         if later := translate.restart_needed(self._config, written):
             detail = f"the configuration was changed in what takes a restart: {', '.join(later)}"
             raise PqvpnError(Reason.UPGRADE_REFUSED, detail)
+        if written.health.listen != self._config.health.listen:  # that version gets our socket
+            raise PqvpnError(Reason.UPGRADE_REFUSED, "health.listen was changed: pqvpn reload first")
         self._spare.close()
         privileges.keep_over_exec(self._capabilities())
         held = takeover.leave(self._config, self._held)
@@ -380,23 +381,27 @@ class Node:
         # an operator asks for it: that the kernel refused before is no reason not to try, an operator's hold is
         self._breakers.good_news(Kind.NETLINK)
         try:
+            self._observing.prepare(new)
             with self._netlink.guard():
                 self._set_routes(new)
         except PqvpnError as error:
+            self._observing.unprepare()
             self._set_routes(self._config)
             self._staff.tell(supervision.ReloadRefused(request, translate.errors(error)))
             return
-        changed, later = translate.changes(self._config, new), translate.restart_needed(self._config, new)
-        self._config = self._staff.given.config = translate.in_force(self._config, new)
-        self._apply_restart()
+        old, self._config = self._config, translate.in_force(self._config, new)
+        changed, later = translate.changes(old, new), translate.restart_needed(old, new)
+        self._staff.given.config = self._config
+        self._apply_policies()
         self._supervisor.good_news()
-        settings = translate.breakers(new)
+        settings, limits = translate.breakers(new), translate.limits(new)
         self._breakers.apply(settings)
-        limits = translate.limits(new)
         self._watch.set_interval(limits.interval)
         if self._interface:
             self._interface.be_patient(limits.netlink_timeout)
-        self._observing.apply(settings, limits, observing.hosts_of(self._config))
+        self._observing.apply(self._config)
+        if translate.for_observer(old, self._config):
+            self._supervisor.renew(observing.NAME, self._observing.let_go, _PUTS_AWAY)
         self._staff.tell(
             supervision.Configure(
                 request, translate.peers(new), changed, later, settings,
@@ -404,11 +409,12 @@ class Node:
             )
         )  # fmt: skip
 
-    def _apply_restart(self) -> None:
+    def _apply_policies(self) -> None:
         for name in self._supervisor.children:
             self._supervisor.apply(name, self._staff.policy(name))
         self._supervisor.watchdog.limit = self._config.restart.hang_after
         self._spare.enable(self._config.restart.spares)
+        self._mender.enabled = self._sockets.enabled = self._config.health.mend
 
     def _set_routes(self, config: NodeConfig) -> None:
         if self._interface:

@@ -28,9 +28,10 @@ class Acts:
 
 
 class Mender:
-    """Acts on what looks see. `publish` hears of every act. Without `acts` nothing is done."""
+    """Acts on what looks see, while it is enabled. `publish` hears of every act."""
 
-    def __init__(self, acts: Acts | None, publish: FactHook) -> None:
+    def __init__(self, acts: Acts, publish: FactHook) -> None:
+        self.enabled = True
         self._acts = acts
         self._publish = publish
         self._before = ""
@@ -47,16 +48,16 @@ class Mender:
                 self._waits.reset()
             self._refused = ""
             return
-        if not again or now < self._not_before or self._acts is None:
+        if not again or now < self._not_before or not self.enabled:
             return
         self._not_before = now + self._waits.next()
-        self._act(self._acts, look, fault)
+        self._act(look, fault)
 
-    def _act(self, acts: Acts, look: InterfaceObserved, fault: str) -> None:
+    def _act(self, look: InterfaceObserved, fault: str) -> None:
         item = Item.ADDRESSES if look.exists and look.up else Item.INTERFACE
         reason = Reason.TUN_DOWN if look.exists else Reason.TUN_GONE
         try:
-            (acts.restore if look.exists else acts.recreate)()
+            (self._acts.restore if look.exists else self._acts.recreate)()
         except PqvpnError as error:
             if str(error) != self._refused:  # once a cause
                 self._publish(HealthActed(item.code, "refused", str(error), error.reason))

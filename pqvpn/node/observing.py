@@ -5,6 +5,7 @@ sockets. Reads no fact. Nothing here keeps a node from starting: what cannot be 
 """
 
 import contextlib
+import errno
 import os
 import socket
 import time
@@ -14,14 +15,13 @@ from urllib.parse import urlsplit
 from pqvpn import __version__
 from pqvpn.config import paths
 from pqvpn.config.schema import NodeConfig
+from pqvpn.errors import NetworkError
 from pqvpn.facts import Fact, Problem
 from pqvpn.host import runtime, stacks
 from pqvpn.identity import peer_id
 from pqvpn.node import children, lastwords, translate
 from pqvpn.observer import start as starting
 from pqvpn.reasons import Reason
-from pqvpn.resilience.limits import Limits
-from pqvpn.resilience.registry import Settings
 from pqvpn.resilience.supervisor import Process
 from pqvpn.telemetry import envelope, jsonlog, last, redaction
 from pqvpn.telemetry.publish import Publisher
@@ -29,6 +29,7 @@ from pqvpn.telemetry.publish import Publisher
 NAME = "observer"
 _STDERR = 2
 _BACKLOG = 32
+_CHOOSE = "choose a free port from 1024 on, or restart the node (pqvpn down, then pqvpn up)"
 _VARIABLES = (
     "OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES", "OTEL_SDK_DISABLED", "OTEL_TRACES_EXPORTER",
     "OTEL_METRICS_EXPORTER", "OTEL_LOGS_EXPORTER",
@@ -79,10 +80,10 @@ class Observing:
         self._link = envelope.link() if self.enabled else None
         self._words = stacks.make() if self.enabled else -1
         self._publisher = Publisher("supervisor", self._link[1] if self._link else None)
-        self._breakers = translate.breakers(config)
-        self._limits = translate.limits(config)
         self._unix: socket.socket | None = None
         self._tcp: socket.socket | None = None
+        self._listens = config.health.listen  # what `_tcp` is for, whether it could be had or not
+        self._prepared: socket.socket | None = None
         self.process_link: socket.socket | None = None
 
     def publish(self, fact: Fact) -> None:
@@ -108,15 +109,55 @@ class Observing:
             self._unix = runtime.listen(place)
         except OSError as error:
             self.publish(Problem(Reason.KERNEL_REFUSED, "health", f"{place}: {error.strerror}"))
-        wanted = self._config.health.listen
-        if wanted is not None:
-            try:
-                self._tcp = _listen_tcp(wanted.host, wanted.port)
-            except OSError as error:
-                self.publish(Problem(Reason.ADDRESS_IN_USE, "health", f"{wanted}: {error.strerror or error}"))
+        self._open_tcp()
+
+    def prepare(self, config: NodeConfig) -> None:
+        """Open what the health endpoint shall listen on, for the next observer. Raises NetworkError when it cannot be had."""
+        self.unprepare()
+        wanted = config.health.listen
+        if not self.enabled or wanted is None or wanted == self._listens:
+            return
+        try:
+            self._prepared = _listen_tcp(wanted.host, wanted.port)
+        except OSError as error:
+            taken = error.errno == errno.EADDRINUSE
+            if taken and self._tcp and self._tcp.getsockname()[1] == wanted.port:
+                return  # by ourselves: it is free once the present observer has ended
+            reason = Reason.ADDRESS_IN_USE if taken else Reason.KERNEL_REFUSED
+            if error.errno in (errno.EACCES, errno.EPERM):  # the privilege for a low port is given up after the start
+                reason = Reason.NO_PERMISSION
+            detail = f"{wanted}: {error.strerror or error}"
+            raise NetworkError(reason, detail, place="health.listen", remedy=_CHOOSE) from error
+
+    def unprepare(self) -> None:
+        """What was prepared is not wanted after all."""
+        if self._prepared:
+            self._prepared.close()
+            self._prepared = None
+
+    def _settle(self) -> None:
+        """Listen where the configuration says by now. The former observer, which had the socket, too, has ended."""
+        if self._listens == self._config.health.listen:
+            return
+        if self._tcp:
+            self._tcp.close()
+        self._listens = self._config.health.listen
+        self._tcp, self._prepared = self._prepared, None
+        if self._tcp is None:
+            self._open_tcp()
+
+    def _open_tcp(self) -> None:
+        wanted = self._listens
+        if wanted is None:
+            return
+        try:
+            self._tcp = _listen_tcp(wanted.host, wanted.port)
+        except OSError as error:
+            self.publish(Problem(Reason.ADDRESS_IN_USE, "health", f"{wanted}: {error.strerror or error}"))
 
     def leave(self) -> list[int]:
         """The descriptors that outlive an observer, for the next supervisor; -1: none."""
+        self._settle()
         ends = (*(self._link or (None, None)), self._unix, self._tcp)
         return [end.fileno() if end else -1 for end in ends]
 
@@ -137,6 +178,8 @@ class Observing:
     def start(self, counters: int) -> Process:
         """Start an observer. Raises OSError."""
         self.let_go()
+        if self.enabled:
+            self._settle()
         waiting = children.spawn(children.OBSERVER)
         self.process_link = waiting.link
         starting.send(waiting.link, self._message(counters))
@@ -147,12 +190,12 @@ class Observing:
         if self.process_link:
             children.poke(self.process_link)
 
-    def apply(self, breakers: Settings, limits: Limits, hosts: frozenset[str]) -> None:
-        """[breakers], [health] or the hosts were changed, for this process, this observer and its successors."""
-        self._breakers, self._limits = breakers, limits
-        self.policy.learn(hosts)
+    def apply(self, config: NodeConfig) -> None:
+        """The configuration was changed, for this process, this observer (as far as one at work can take it) and the next."""
+        self._config = config
+        self.policy.learn(hosts_of(config))
         if self.process_link:
-            news = starting.News(breakers, limits, tuple(self.policy.hosts))
+            news = starting.News(translate.breakers(config), translate.limits(config), tuple(self.policy.hosts))
             children.poke(self.process_link, starting.pack_news(news))
 
     def let_go(self) -> None:
@@ -164,7 +207,7 @@ class Observing:
     def close(self) -> None:
         """Close what was kept for observers; facts go to standard error only from here on."""
         self.let_go()
-        for end in (*(self._link or ()), self._unix, self._tcp):
+        for end in (*(self._link or ()), self._unix, self._tcp, self._prepared):
             if end:
                 end.close()
         if self._unix:
@@ -197,7 +240,7 @@ class Observing:
             records=self._records(),
             crashes=self._crashes(),
             health=starting.HealthSettings(
-                limits=self._limits,
+                limits=translate.limits(config),
                 token=config.health_token.expose().decode() if config.health_token else None,
             ),
             addresses=self.policy.addresses,
@@ -210,7 +253,7 @@ class Observing:
             health_tcp=self._tcp.fileno() if self._tcp else -1,
             tcp_is_loopback=_is_loopback(self._tcp),
             supervisor_pid=os.getpid(),
-            breakers=self._breakers,
+            breakers=translate.breakers(config),
             supervisor_words=self._words,
         )
 

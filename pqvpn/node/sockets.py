@@ -18,9 +18,11 @@ _LONGEST: Final = 60.0
 
 
 class SocketWatch:
-    """`reopen` puts a fresh one in the place of a socket and raises PqvpnError when the kernel refuses; None: only told."""
+    """`reopen` puts a fresh one in the place of a socket and raises PqvpnError when the kernel refuses. Unless it is enabled
+    what is lost is only told."""
 
-    def __init__(self, reopen: Callable[[int], None] | None, publish: FactHook) -> None:
+    def __init__(self, reopen: Callable[[int], None], publish: FactHook) -> None:
+        self.enabled = True
         self._reopen = reopen
         self._publish = publish
         self._before: tuple[int, ...] = ()
@@ -38,13 +40,13 @@ class SocketWatch:
             if now >= self._not_before:
                 self._waits.reset()
             self._refused = ""
-        elif again and now >= self._not_before and self._reopen is not None:
+        elif again and now >= self._not_before and self.enabled:
             self._not_before = now + self._waits.next()
-            self._act(self._reopen, min(again))
+            self._act(min(again))
 
-    def _act(self, reopen: Callable[[int], None], number: int) -> None:
+    def _act(self, number: int) -> None:
         try:
-            reopen(number)
+            self._reopen(number)
         except PqvpnError as error:
             if str(error) != self._refused:  # once a cause
                 self._publish(HealthActed(Item.SOCKETS.code, "refused", str(error), error.reason))

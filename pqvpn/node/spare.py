@@ -79,6 +79,7 @@ class Spare:
         self._due_again(AFTER)
         if not wanted:
             self.close()
+            self._on_change()
 
     def refill(self) -> None:
         """Make the spare when it is due."""

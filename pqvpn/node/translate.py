@@ -77,35 +77,46 @@ def changes(old: NodeConfig, new: NodeConfig) -> tuple[str, ...]:
     found += [f"peer {name} changed" for name in after if name in before and _peer(after[name]) != _peer(before[name])]
     if old.breakers != new.breakers:
         found.append("breakers changed")
-    if limits(old) != limits(new):
+    if old.restart != new.restart:
+        found.append("restart changed")
+    if (old.health, old.health_token) != (new.health, new.health_token):
         found.append("health changed")
+    if (old.crash_reports, old.crash_dsn) != (new.crash_reports, new.crash_dsn):
+        found.append("crash_reports changed")
     return tuple(found)
+
+
+def for_observer(old: NodeConfig, new: NodeConfig) -> bool:
+    """Whether what an observer is told at its start only differs: another one is to take its place."""
+    health = (old.health.listen, old.health_token) != (new.health.listen, new.health_token)
+    return health or (old.crash_reports, old.crash_dsn) != (new.crash_reports, new.crash_dsn)
 
 
 def restart_needed(old: NodeConfig, new: NodeConfig) -> tuple[str, ...]:
     """Settings that differ but are read at start only."""
-    sections = ("node", "timers", "log", "redact", "telemetry", "crash_reports", "health", "security", "offload")
     found = []
-    for section in sections:
+    for section in ("node", "timers", "log", "redact", "telemetry", "security", "offload"):
         before, after = getattr(old, section), getattr(new, section)
-        fixed = [k for k in type(before).model_fields if section != "health" or k not in _LIMITS]
-        found += [f"{section}.{k}" for k in fixed if getattr(before, k) != getattr(after, k)]
+        found += [f"{section}.{k}" for k in type(before).model_fields if getattr(before, k) != getattr(after, k)]
     if old.card.peer_id != new.card.peer_id:
         found.append("node.private_key")
     if old.network_key != new.network_key:
         found.append("node.network_key_file")
-    if old.crash_dsn != new.crash_dsn:
-        found.append("crash_reports.dsn_file")
     return tuple(dict.fromkeys(found))
 
 
 def in_force(running: NodeConfig, new: NodeConfig) -> NodeConfig:
-    """The running configuration with what a reload takes of a new one: peers, policies of restarts, breakers, limits."""
-    restart = new.restart.model_copy(
-        update={"spares": running.restart.spares, "hang_after": running.restart.hang_after}
+    """The running configuration with what a reload takes of a new one: peers, and every policy of what goes wrong."""
+    return replace(
+        running,
+        peers=new.peers,
+        restart=new.restart,
+        breakers=new.breakers,
+        health=new.health,
+        health_token=new.health_token,
+        crash_reports=new.crash_reports,
+        crash_dsn=new.crash_dsn,
     )
-    health = running.health.model_copy(update={name: getattr(new.health, name) for name in _LIMITS})
-    return replace(running, peers=new.peers, restart=restart, breakers=new.breakers, health=health)
 
 
 def restart_policy(config: NodeConfig, component: str) -> RestartPolicy:

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 from pqvpn.facts import ChildEnded, ChildStarted, Fact, FactHook, Problem, RetryEnded, RetryWaiting
 from pqvpn.reasons import Reason
-from pqvpn.resilience.restarts import Decision, RestartPolicy, Restarts
+from pqvpn.resilience.restarts import Decision, RestartPolicy, Restarts, When
 from pqvpn.resilience.watchdog import Watchdog
 
 LAST_WORDS: Final = 0.1
@@ -130,6 +130,8 @@ class Supervisor:
         child = self.children.get(name)
         if child is not None and child.history.policy != policy:
             child.history = Restarts(policy)
+            if child.process is None and child.start_again_at is None and policy.when is not When.NEVER:
+                child.start_again_at = self.clock()  # the former policy had left it where it was
 
     def good_news(self) -> None:
         """An operator asks for it: whoever waits for its next start is started at once, and its history is forgotten."""
@@ -192,6 +194,15 @@ class Supervisor:
         if child.process:
             child.ordered = True
             child.process.popen.kill()
+
+    def renew(self, name: str, ask: Callable[[], None], seconds: float) -> None:
+        """The same, but `ask` it to end first, and kill it only after so many seconds: it has something to put away."""
+        child = self.children.get(name)
+        if child is not None and child.process:
+            child.ordered = True
+            child.kill_at = self.clock() + seconds
+            self.watchdog.forget(name)
+            ask()
 
     def hurry(self) -> None:
         """Kill every child at once: whoever waits for one need not wait any longer."""

@@ -70,9 +70,11 @@ def test_a_refusal_is_told_once_a_cause() -> None:
     ]
 
 
-def test_without_leave_nothing_is_done() -> None:
-    told: list[Fact] = []
-    mender = Mender(None, told.append)
-    for second in range(10):
-        mender.seen(GONE, float(second))
-    assert told == []
+def test_without_leave_nothing_is_done_until_there_is() -> None:
+    world = World()
+    world.mender.enabled = False
+    world.look(*[GONE] * 10)
+    assert (world.done, world.told) == ([], [])
+    world.mender.enabled = True
+    world.look(GONE)
+    assert world.done == ["recreate"]

@@ -13,7 +13,7 @@ from pqvpn.config import load, paths
 from pqvpn.config.sample import render
 from pqvpn.config.schema import NodeConfig
 from pqvpn.crypto.secret import Secret
-from pqvpn.errors import TelemetryError
+from pqvpn.errors import NetworkError, TelemetryError
 from pqvpn.identity.private_key import IdentityKey
 from pqvpn.node import observing
 from pqvpn.node.observing import Observing
@@ -126,6 +126,35 @@ def test_standard_error_that_is_the_file_of_the_background_is_known(folder: Path
     finally:
         os.dup2(kept, 2)
         os.close(kept)
+
+
+def test_a_health_endpoint_that_cannot_be_had_is_refused_before_anything_changes(folder: Path) -> None:
+    here = f'[health]\nlisten = "127.0.0.1:{_free_port()}"\n'
+    ours = made(config(folder, here))
+    ours.listen()
+    before = ours._tcp
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(NetworkError) as refused:
+        ours.prepare(config(folder, f'[health]\nlisten = "127.0.0.1:{taken.getsockname()[1]}"\n'))
+    assert (refused.value.reason, refused.value.place) == (Reason.ADDRESS_IN_USE, "health.listen")
+    ours._settle()
+    assert ours._tcp is before
+    ours.close()
+
+
+def test_a_health_endpoint_moves_once_the_next_observer_starts(folder: Path) -> None:
+    port = _free_port()
+    there = config(folder, f'[health]\nlisten = "127.0.0.2:{port}"\n')
+    wide = config(folder, f'[health]\nlisten = "localhost:{port}"\n')
+    ours = made(config(folder, f'[health]\nlisten = "127.0.0.1:{port}"\n'))
+    ours.listen()
+    for wanted, host in ((there, "127.0.0.2"), (wide, "127.0.0.1"), (config(folder), None)):
+        ours.prepare(wanted)
+        ours.apply(wanted)
+        ours._settle()
+        assert (ours._tcp.getsockname() if ours._tcp else None) == ((host, port) if host else None)
+    with socket.create_server(("127.0.0.1", port)):
+        pass  # nobody listens there any more
+    ours.close()
 
 
 def _free_port() -> int:

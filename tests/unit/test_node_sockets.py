@@ -90,17 +90,17 @@ def test_a_refusal_is_told_once_a_cause() -> None:
 
 
 def test_without_leave_it_is_only_told() -> None:
-    told: list[Fact] = []
-    watch = SocketWatch(None, told.append)
+    world = World()
+    world.watch.enabled = False
     for second in range(3):
-        watch.seen((0,), float(second))
-    assert told == [SocketsObserved(("control",))] * 3
+        world.watch.seen((0,), float(second))
+    assert (world.done, world.told) == ([], [SocketsObserved(("control",))] * 3)
 
 
 @pytest.mark.parametrize("lost", [(), (0,)])
 def test_an_observer_that_comes_later_hears_of_it(lost: tuple[int, ...]) -> None:
-    told: list[Fact] = []
-    watch = SocketWatch(None, told.append)
+    world = World()
+    world.watch.enabled = False
     for second in range(5):
-        watch.seen(lost, float(second))
-    assert len(told) == (5 if lost else 0)
+        world.watch.seen(lost, float(second))
+    assert len(world.told) == (5 if lost else 0)

@@ -1,6 +1,7 @@
 """From a configuration to what processes are told, and what a reload changes, in words."""
 
 import datetime
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,14 +95,37 @@ def test_settings_read_at_start_only_are_named(folder: Path) -> None:
     assert set(translate.restart_needed(old, with_key)) == {"node.network_key_file"}
 
 
-def test_a_reload_takes_the_limits_of_health_and_no_more_of_it(folder: Path) -> None:
+def test_a_reload_takes_every_policy_of_what_goes_wrong(folder: Path) -> None:
+    for name, content in (("token", "a-token-of-32-characters-or-more-"), ("dsn", "http://key@127.0.0.1:9/1")):
+        (folder / name).touch(mode=0o600)
+        (folder / name).write_text(content)
     old = config(folder)
-    new = config(folder, '[health]\ninterval = "9s"\nmemory_warns = "99MiB"\nmend = false\n')
+    parts = {
+        "health": 'interval = "9s"\nmend = false\nlisten = "127.0.0.1:9464"\ntoken_file = "token"',
+        "restart": 'observer = "never"\nhang_after = "7s"\nspares = false',
+        "breakers": "consecutive = 9",
+        "crash_reports": 'dsn_file = "dsn"\ninsecure = true\nhost_name = true\nkeep_age = "1h"',
+    }
+    for section, body in parts.items():
+        new = config(folder, f"[{section}]\n{body}\n")
+        assert translate.changes(old, new) == (f"{section} changed",)
+        assert translate.restart_needed(old, new) == ()
+        running = translate.in_force(old, new)
+        assert replace(running, identity=new.identity) == new
+        assert translate.for_observer(old, running) is (section in ("health", "crash_reports"))
+    interval = config(folder, '[health]\ninterval = "9s"\n')
+    assert not translate.for_observer(old, interval), "an observer at work takes that"
+
+
+def test_a_secret_that_changed_in_its_file_is_a_change(folder: Path) -> None:
+    text = '[health]\nlisten = "127.0.0.1:9464"\ntoken_file = "token"\n'
+    (folder / "token").touch(mode=0o600)
+    (folder / "token").write_text("a-token-of-32-characters-or-more-")
+    old = config(folder, text)
+    (folder / "token").write_text("b-token-of-32-characters-or-more-")
+    new = config(folder, text)
     assert translate.changes(old, new) == ("health changed",)
-    assert translate.restart_needed(old, new) == ("health.mend",)
-    running = translate.in_force(old, new)
-    assert (running.health.interval, running.health.memory_warns, running.health.mend) == (9.0, 99 << 20, True)
-    assert translate.changes(running, new) == ()
+    assert translate.for_observer(old, new)
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,12 @@ import pytest
 from pqvpn.facts import Fact, InterfaceObserved
 from pqvpn.host import clock
 from pqvpn.host.netlink import Interface
-from pqvpn.node.mending import Mender
+from pqvpn.node.mending import Acts, Mender
 from pqvpn.node.watch import InterfaceWatch
 from pqvpn.resilience.breaker import Breaker, Policy
 
 INTERVAL = 0.5
+NOTHING = Acts(lambda: None, lambda: None)
 
 
 class Looked:
@@ -36,7 +37,7 @@ class Looked:
 )
 def test_the_next_look(interface: Looked, shortest: float, longest: float) -> None:
     told: list[Fact] = []
-    watch = InterfaceWatch(INTERVAL, told.append, Mender(None, told.append), Breaker("netlink", Policy(), clock.now))
+    watch = InterfaceWatch(INTERVAL, told.append, Mender(NOTHING, told.append), Breaker("netlink", Policy(), clock.now))
     watch.begin(0.0)
     assert watch.look_if_due(cast(Interface, interface), 100.0)
     assert watch.due is not None
@@ -45,7 +46,7 @@ def test_the_next_look(interface: Looked, shortest: float, longest: float) -> No
 
 
 def test_much_work_puts_it_off_for_half_a_minute_at_most() -> None:
-    watch = InterfaceWatch(INTERVAL, lambda _: None, Mender(None, lambda _: None), Breaker("n", Policy(), clock.now))
+    watch = InterfaceWatch(INTERVAL, lambda _: None, Mender(NOTHING, lambda _: None), Breaker("n", Policy(), clock.now))
     watch.begin(0.0)
     watch.look_if_due(cast(Interface, Looked(works=0.4)), 100.0)
     assert watch.due == 130.0

@@ -255,6 +255,30 @@ def test_a_policy_may_say_never(house: House) -> None:
     assert len(house.spawned) == 1
 
 
+def test_one_that_is_left_where_it_is_starts_with_another_policy(house: House) -> None:
+    house.supervisor.add("lane", lambda: house.spawn(shell("exit 1")), RestartPolicy(When.NEVER))
+    house.serve_until(lambda: house.supervisor.children["lane"].process is None)
+    house.supervisor.apply("lane", RestartPolicy(When.NEVER, burst=9))
+    assert house.supervisor.children["lane"].start_again_at is None
+    house.supervisor.apply("lane", RestartPolicy())
+    house.serve_until(lambda: len(house.spawned) == 2)
+
+
+@pytest.mark.parametrize("listens", [True, False])
+def test_one_that_has_something_to_put_away_is_asked_before_another_takes_its_place(
+    house: House, listens: bool
+) -> None:
+    """Its end is no fault and is told as none, however it came about."""
+    told, ask = os.pipe()
+    code = f"import os, time; os.read({told}, 1); {'' if listens else 'time.sleep(60)'}"
+    house.add("observer", [sys.executable, "-c", code], (told,))
+    house.supervisor.renew("observer", lambda: os.close(ask), 60.0 if listens else 0.1)
+    house.serve_until(lambda: len(house.spawned) == 2)
+    assert house.spawned[0].returncode == (0 if listens else -signal.SIGKILL)
+    assert (house.ended(), house.supervisor.children["observer"].restarts) == ([], 0)
+    os.close(told)
+
+
 def test_asked_to_hurry_nobody_is_waited_for(house: House) -> None:
     house.add("stubborn", shell("trap '' TERM; sleep 60"))
     house.supervisor.hurry()
