@@ -6,10 +6,6 @@ alpha --veth0-- beta      beta is upgraded; versions are copies of the package i
 import json
 import os
 import pathlib
-import shutil
-import subprocess
-import sys
-import sysconfig
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -17,7 +13,8 @@ from flows import assert_never_reused, flow, told
 from netparty import bring_up, connected, make_nodes
 
 from lab import Lab, wait_for
-from lab.nodes import ROOT, Node
+from lab.nodes import Node
+from lab.versions import make_version
 
 pytestmark = pytest.mark.netns
 
@@ -40,16 +37,7 @@ def version(tmp_path_factory: pytest.TempPathFactory) -> Make:
     """An interpreter in whose environment another version is installed; `changes`: text put at the end of files."""
 
     def make(name: str, changes: dict[str, str]) -> pathlib.Path:
-        folder = tmp_path_factory.mktemp("version")
-        shutil.copytree(ROOT / "pqvpn", folder / "pqvpn", ignore=shutil.ignore_patterns("__pycache__"))
-        (folder / "pqvpn" / "__init__.py").write_text(f'__version__ = "{name}"\n')
-        for file, text in changes.items():
-            place = folder / "pqvpn" / file
-            place.write_text(place.read_text() + text)
-        subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "env")], check=True)
-        (packages,) = (folder / "env" / "lib").glob("python*/site-packages")
-        (packages / "version.pth").write_text(f"{folder}\n{sysconfig.get_path('purelib')}\n")
-        return folder / "env" / "bin" / "python"
+        return make_version(tmp_path_factory.mktemp("version"), name, changes)
 
     return make
 
