@@ -7,6 +7,7 @@ import base64
 import gzip
 import ipaddress
 import json
+import sys
 import urllib.parse
 import zlib
 from collections.abc import Iterable, Mapping
@@ -18,6 +19,7 @@ from typing import Self
 _HALVED = 24
 """A secret of so many bytes is searched for by its halves: half a key is a leak, too."""
 _SHORTEST_BASE64 = 6
+_HEAD = 8
 _PACKED = (b"\x1f\x8b\x08", b"x\x9c", b"x\x01", b"x\xda")
 
 
@@ -123,16 +125,44 @@ def _address_forms(text: str) -> dict[str, bytes]:
 
 def search(canaries: Iterable[Canary], sinks: Mapping[str, bytes]) -> list[Hit]:
     """Every canary in every sink, spelled any way; what is compressed is opened."""
-    wanted = [(canary.name, name, form) for canary in canaries for name, form in canary.forms().items()]
+    wanted = _Wanted(canaries)
     hits = []
     for sink, content in sinks.items():
         for layer, data in _layers(content):
-            for canary, spelling, form in wanted:
+            for canary, spelling, form in wanted.possible(data):
                 place = data.find(form)
                 if place >= 0:
                     around = data[max(0, place - 40) : place + len(form) + 20]
                     hits.append(Hit(canary, f"{sink}{layer}", spelling, place, around))
     return hits
+
+
+Form = tuple[str, str, bytes]
+"""The canary's name, the spelling's, and the bytes to look for."""
+
+
+class _Wanted:
+    """Everything to look for, by its first eight bytes: sessions have thousands of secrets with scores of spellings each."""
+
+    def __init__(self, canaries: Iterable[Canary]) -> None:
+        self._short: list[Form] = []
+        self._by_head: dict[int, list[Form]] = {}
+        for canary in canaries:
+            for name, form in canary.forms().items():
+                if len(form) < _HEAD:
+                    self._short.append((canary.name, name, form))
+                else:
+                    head = int.from_bytes(form[:_HEAD], sys.byteorder)
+                    self._by_head.setdefault(head, []).append((canary.name, name, form))
+        self._heads = frozenset(self._by_head)
+
+    def possible(self, data: bytes) -> list[Form]:
+        """What may be in the data: nothing else is."""
+        found: set[int] = set()
+        for begin in range(_HEAD):
+            if whole := max(0, len(data) - begin) // _HEAD * _HEAD:
+                found |= self._heads.intersection(memoryview(data)[begin : begin + whole].cast("Q"))
+        return self._short + [form for head in sorted(found) for form in self._by_head[head]]
 
 
 def _layers(content: bytes) -> Iterable[tuple[str, bytes]]:
