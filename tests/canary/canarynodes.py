@@ -1,8 +1,8 @@
 """Two real nodes all of whose secrets are canaries, and everything that they write, send and answer.
 
-Owns the set-up (addresses that do not occur by chance, tokens, keys, a collector beside alpha) and the list of sinks. What a
-command says of a configuration that an operator just wrote (its errors) may repeat an address of it: there, keys and tokens
-are searched for and addresses are not.
+Owns the set-up (addresses that do not occur by chance, tokens, keys, a collector beside alpha) and the list of sinks. The
+nodes run a version of the test's choice (`keptkeys.py`). What a command says of a configuration that an operator just wrote
+(its errors) may repeat an address of it: there, keys and tokens are searched for and addresses are not.
 """
 
 import base64
@@ -14,13 +14,13 @@ import socket
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from canaries import Canary, contents, report, search
 
-from lab import Lab, Namespace, wait_for
-from lab.nodes import PQVPN, ROOT, Node, make_node
+from lab import Lab, Namespace, versions, wait_for
+from lab.nodes import ROOT, Node, make_node
 
 OUTER = ("198.18.77.203", "198.18.77.117")
 OUTER6 = ("2001:db8:5a5a::c0de", "2001:db8:5a5a::beef")
@@ -40,6 +40,9 @@ SETTINGS = {
         "attempt_gives_up": "3s",
         "keepalive": "1s",
         "dead": "2s",
+        "rekey_after": "6s",
+        "rekey_initiator_after": "8s",
+        "rekey_jitter": "1s",
     },
     "crash_reports": {"dsn_file": "crashes.dsn"},
     "health": {"listen": f"127.0.0.1:{HEALTH_PORT}", "token_file": "health.token", "interval": "0.2s"},
@@ -53,13 +56,18 @@ SETTINGS = {
 
 
 class Scene:
-    """`alpha` calls `beta`. `check` searches everything so far."""
+    """`alpha` calls `beta`; `python` is the interpreter of the version that they run.
 
-    def __init__(self, lab: Lab) -> None:
+    `check` searches everything so far, for the secrets that were configured and for those that they `made` since.
+    """
+
+    def __init__(self, lab: Lab, python: Path, made: Callable[[], list[Canary]] = list) -> None:
         ends = lab.namespace("alpha"), lab.namespace("beta")
         outers = [[f"{OUTER[i]}/24", f"{OUTER6[i]}/64"] for i in (0, 1)]
         lab.link(*ends, *outers)
         self._lab = lab
+        self._program = versions.command(python)
+        self._made = made
         self.network_key, self.psk = (secrets.token_bytes(32) for _ in range(2))
         self.header_token, self.health_token = f"q7Zk-{secrets.token_hex(3)}", secrets.token_urlsafe(24)
         self.dsn_key = secrets.token_hex(16)
@@ -104,7 +112,7 @@ class Scene:
     def start(self, *nodes: Node) -> None:
         """`pqvpn --debug up`, and wait until it runs."""
         for node in nodes:
-            command = [*PQVPN, "--debug", "up", "--config", str(node.config)]
+            command = [*self._program, "--debug", "up", "--config", str(node.config)]
             with open(node.log_file, "ab") as log:
                 node.process = node.namespace.popen(command, cwd=ROOT, stdout=log, stderr=log)
         for node in nodes:
@@ -190,9 +198,10 @@ class Scene:
     def check(self, more: dict[str, bytes] | None = None) -> dict[str, bytes]:
         """Assert that no canary is anywhere; returns the sinks, for a look at what must be there."""
         found = self.sinks() | (more or {})
-        leaks = report(search(self.canaries, found))
+        canaries = self.canaries + self._made()
+        leaks = report(search(canaries, found))
         assert not leaks, f"\n{leaks}"
-        keys = [canary for canary in self.canaries if not canary.address and canary.name != "host name"]
+        keys = [canary for canary in canaries if not canary.address and canary.name != "host name"]
         leaks = report(search(keys, self.answers))
         assert not leaks, f"\n{leaks}"
         return found

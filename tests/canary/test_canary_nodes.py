@@ -1,9 +1,10 @@
-"""Real nodes through success, each kind of failure and crashes, at debug level: no secret is in anything that they wrote.
+"""Real nodes through success, rekeys, each kind of failure and crashes, at debug level: no secret is in what they wrote.
 
 The scenes follow one another on the same two nodes; each ends with a search of everything since the beginning.
 """
 
 import base64
+import re
 import secrets
 import signal
 import time
@@ -11,7 +12,8 @@ from collections.abc import Iterator
 
 import pytest
 from canaries import Canary
-from canarynodes import HOST, INNER, OUTER, Scene, everything, is_running, key_text
+from canarynodes import HOST, INNER, OUTER, Scene, everything, is_running, key_text, unix
+from keptkeys import KeptKeys
 
 from lab import Lab, wait_for
 from lab.traffic import ping
@@ -20,9 +22,14 @@ pytestmark = pytest.mark.netns
 
 
 @pytest.fixture(scope="module")
-def scene() -> Iterator[Scene]:
+def keys(tmp_path_factory: pytest.TempPathFactory) -> KeptKeys:
+    return KeptKeys(tmp_path_factory.mktemp("keys"))
+
+
+@pytest.fixture(scope="module")
+def scene(keys: KeptKeys) -> Iterator[Scene]:
     with Lab() as lab:
-        made = Scene(lab)
+        made = Scene(lab, keys.python, keys.canaries)
         made.start(made.alpha, made.beta)
         made.connected()
         yield made
@@ -45,6 +52,13 @@ def test_success_with_traffic(scene: Scene) -> None:
     assert b'"items"' in found["alpha: unix /health"]
     assert b"pqvpn" in found["alpha: unix /metrics"]
     assert any(len(content) > 1000 for name, content in found.items() if "/spool/" in name)
+
+
+def test_a_rekey(scene: Scene) -> None:
+    completed = re.compile(rb'^pqvpn_rekeys_total{.*outcome="completed".*} [1-9]', re.MULTILINE)
+    wait_for("a rekey", lambda: completed.search(unix(scene.alpha, "/metrics")), 20.0, 0.2)
+    settle()
+    scene.check()
 
 
 def test_a_wrong_psk(scene: Scene) -> None:
@@ -171,3 +185,13 @@ def test_the_end(scene: Scene) -> None:
     assert not is_running(scene.alpha)
     scene.check(scene.bundle(scene.alpha, "dead"))
     assert "node.started" in everything(scene.alpha)
+
+
+def test_the_keys_of_sessions_were_among_what_was_searched_for(scene: Scene, keys: KeptKeys) -> None:
+    """The nodes kept what they made, and it is what they use: the keys that the test gave them are there, too."""
+    kept = {canary.raw for canary in keys.canaries()}
+    given = {canary.raw for canary in scene.canaries if canary.name.startswith(("psk", "network key", "seed of"))}
+    assert len(given) == 4
+    assert given <= kept
+    least = {"session": 4, "lane": 8, "derived": 50, "extracted": 20, "shared": 20, "private": 20}
+    assert all(keys.kinds[kind] >= count for kind, count in least.items()), keys.kinds
