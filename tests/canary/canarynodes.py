@@ -1,6 +1,6 @@
 """Two real nodes all of whose secrets are canaries, and everything that they write, send and answer.
 
-Owns the set-up (addresses that do not occur by chance, tokens, keys, a collector beside alpha) and the list of sinks. The
+Owns the set-up (addresses that do not occur by chance, tokens, keys, a collector beside each node) and the list of sinks. The
 nodes run a version of the test's choice (`keptkeys.py`). What a command says of a configuration that an operator just wrote
 (its errors) may repeat an address of it: there, keys and tokens are searched for and addresses are not.
 """
@@ -14,13 +14,15 @@ import socket
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from canaries import Canary, contents, report, search
 
 from lab import Lab, Namespace, versions, wait_for
 from lab.nodes import ROOT, Node, make_node
+from tests.otlp.recorder import REQUESTS
 
 OUTER = ("198.18.77.203", "198.18.77.117")
 OUTER6 = ("2001:db8:5a5a::c0de", "2001:db8:5a5a::beef")
@@ -29,6 +31,8 @@ INNER6 = ("fd5a:7c3e:91d2::4141", "fd5a:7c3e:91d2::5252")
 HOST = "vault-q7zk.example.net"
 HEALTH_PORT = 9464
 OTLP_PORT = 4318
+PROTOCOLS = ("http/protobuf", "grpc")
+"""How alpha sends, and how beta does."""
 PATHS = ("/livez", "/readyz", "/health", "/metrics", "/nothing")
 SETTINGS = {
     "redact": {"addresses": "mask"},
@@ -77,8 +81,8 @@ class Scene:
         self.alpha.add_peer(self.beta, f"{OUTER[1]}:51820", psk_file="the.psk", keepalive="1s")
         self.beta.add_peer(self.alpha, None, psk_file="the.psk")
         self.answers: dict[str, bytes] = {}
-        self.dump = lab.folder / "collected"
-        self._collector(ends[0])
+        for node, protocol in zip((self.alpha, self.beta), PROTOCOLS, strict=True):
+            self._collector(node, protocol)
 
     # -- set-up ------------------------------------------------------------------------------------------------------
 
@@ -103,11 +107,16 @@ class Scene:
         self.canaries += [Canary(f"seed of {name}", raw[:32]), Canary(f"signature master of {name}", raw[32:])]
         return node
 
-    def _collector(self, end: Namespace) -> None:
-        command = [sys.executable, "-m", "tests.otlp", "--port", str(OTLP_PORT), "--dump", str(self.dump)]
-        self.collector = end.popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-        assert self.collector.stdout is not None
-        assert self.collector.stdout.readline().startswith("ready")
+    def _collector(self, node: Node, protocol: str) -> None:
+        node.set({"telemetry": {"protocol": protocol}})
+        command = [sys.executable, "-m", "tests.otlp", "--port", str(OTLP_PORT), "--protocol", protocol]
+        command += ["--dump", str(self._dump(node))]
+        collector = node.namespace.popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        assert collector.stdout is not None
+        assert collector.stdout.readline().startswith("ready")
+
+    def _dump(self, node: Node) -> Path:
+        return self._lab.folder / f"collected of {node.name}"
 
     def start(self, *nodes: Node) -> None:
         """`pqvpn --debug up`, and wait until it runs."""
@@ -167,19 +176,21 @@ class Scene:
         found[f"{node.name}: openmetrics"] = unix(node, "/metrics", "accept: application/openmetrics-text\r\n")
         return found
 
-    def collected(self) -> dict[str, bytes]:
-        """What the OTLP receiver got: decoded, since it is base64 in the receiver's own file."""
-        lines = self.dump.read_text().splitlines() if self.dump.exists() else []
+    def collected(self, node: Node) -> dict[str, bytes]:
+        """What the node's OTLP receiver got: decoded, since it is base64 in the receiver's own file; and the exemplars in it."""
+        dump = self._dump(node)
+        lines = dump.read_text().splitlines() if dump.exists() else []
         found = {}
         for number, line in enumerate(lines):
             message = json.loads(line)
-            found[f"OTLP {message['signal']} {number}"] = base64.b64decode(message["payload"])
-        return found
+            found[f"{node.name}: OTLP {message['signal']} {number}"] = base64.b64decode(message["payload"])
+        return found | {f"{node.name}: exemplars": b"\n".join(e.SerializeToString() for e in exemplars(found))}
 
     def sinks(self) -> dict[str, bytes]:
         """Every byte that was recorded, exported or answered to machines."""
-        found = self.collected()
+        found: dict[str, bytes] = {}
         for node in (self.alpha, self.beta):
+            found |= self.collected(node)
             found |= contents(node.folder / "state", node.folder / "run", prefix=f"{node.name}: ")
             found[f"{node.name}: standard error"] = node.log_file.read_bytes()
             if is_running(node):
@@ -232,6 +243,14 @@ def everything(node: Node) -> str:
         packed = name.endswith(".gz") and not name.startswith("name of ")
         texts.append(subprocess.run(["gzip", "-dc"], input=content, capture_output=True).stdout if packed else content)
     return b"\n".join(texts).decode("utf-8", "replace")
+
+
+def exemplars(collected: Mapping[str, bytes]) -> list[Any]:
+    """Every exemplar in OTLP messages."""
+    requests = [REQUESTS["metrics"].FromString(data) for name, data in collected.items() if " OTLP metrics " in name]
+    metrics = [m for request in requests for r in request.resource_metrics for s in r.scope_metrics for m in s.metrics]
+    points = [point for metric in metrics for point in getattr(metric, metric.WhichOneof("data")).data_points]
+    return [exemplar for point in points for exemplar in point.exemplars]
 
 
 def unix(node: Node, path: str, headers: str = "") -> bytes:

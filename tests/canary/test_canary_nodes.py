@@ -12,10 +12,11 @@ from collections.abc import Iterator
 
 import pytest
 from canaries import Canary
-from canarynodes import HOST, INNER, OUTER, Scene, everything, is_running, key_text, unix
+from canarynodes import HOST, INNER, OUTER, Scene, everything, exemplars, is_running, key_text, unix
 from keptkeys import KeptKeys
 
 from lab import Lab, wait_for
+from lab.nodes import Node
 from lab.traffic import ping
 
 pytestmark = pytest.mark.netns
@@ -151,12 +152,19 @@ def test_a_process_dies(scene: Scene, component: str, number: int) -> None:
     assert any(b'"pqvpn.kind"' in content for name, content in found.items() if "/crashes/" in name)
 
 
-def test_what_the_collector_got(scene: Scene) -> None:
-    def kinds() -> set[str]:
-        return {name.split()[1] for name in scene.collected()}
+def test_what_the_collectors_got(scene: Scene) -> None:
+    """Over HTTP from alpha, over gRPC from beta; each message, and the exemplars in them as a sink of their own."""
 
-    wait_for("records to arrive", lambda: {"traces", "logs", "metrics"} <= kinds(), 30.0, 0.5)
-    scene.check()
+    def kinds(node: Node) -> set[str]:
+        return {name.split()[2] for name in scene.collected(node) if " OTLP " in name}
+
+    for node in (scene.alpha, scene.beta):
+        wait_for("records to arrive", lambda node=node: {"traces", "logs", "metrics"} <= kinds(node), 30.0, 0.5)
+    found = exemplars(scene.check())
+    assert found, "no handshake is pointed to"
+    for exemplar in found:
+        assert len(exemplar.trace_id) == 16
+        assert not exemplar.filtered_attributes
 
 
 def test_what_diag_says_and_bundles(scene: Scene) -> None:
