@@ -15,7 +15,8 @@ Not shipped. Works as root, and as an ordinary user by a user namespace; `obstac
         wait_for("the peer", lambda: probe(), timeout=5)   # polls until true; no sleeps
         lab.folder                                  # a folder of the lab's own, removed with it
 
-`lab.nodes` makes real nodes in a namespace by the real command line, `lab.traffic` sends pings and files.
+`lab.nodes` makes real nodes in a namespace by the real command line, `lab.versions` makes other versions of the package for
+them to run, `lab.traffic` sends pings and files.
 """
 
 from lab.capture import Capture

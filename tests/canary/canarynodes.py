@@ -1,8 +1,8 @@
 """Two real nodes all of whose secrets are canaries, and everything that they write, send and answer.
 
 Owns the set-up (addresses that do not occur by chance, tokens, keys, a collector beside each node) and the list of sinks. The
-nodes run a version of the test's choice (`keptkeys.py`). What a command says of a configuration that an operator just wrote
-(its errors) may repeat an address of it: there, keys and tokens are searched for and addresses are not.
+nodes run a version of the test's choice (`keptkeys.py`, `careless.py`). What a command says of a configuration that an
+operator just wrote (its errors) may repeat an address of it: there, keys and tokens are searched for and addresses are not.
 """
 
 import base64
@@ -36,7 +36,7 @@ PROTOCOLS = ("http/protobuf", "grpc")
 PATHS = ("/livez", "/readyz", "/health", "/metrics", "/nothing")
 SETTINGS = {
     "redact": {"addresses": "mask"},
-    "log": {"level": "debug", "rotate_size": "16KiB"},
+    "log": {"level": "debug"},
     "timers": {
         "m1_schedule": ["0s", "0.3s", "0.6s"],
         "m1_fresh_after": "1s",
@@ -62,16 +62,20 @@ SETTINGS = {
 class Scene:
     """`alpha` calls `beta`; `python` is the interpreter of the version that they run.
 
-    `check` searches everything so far, for the secrets that were configured and for those that they `made` since.
+    `check` searches everything so far, for the secrets that were configured and for those that they `made` since. A log file
+    is rotated at `log_size`.
     """
 
-    def __init__(self, lab: Lab, python: Path, made: Callable[[], list[Canary]] = list) -> None:
+    def __init__(
+        self, lab: Lab, python: Path, made: Callable[[], list[Canary]] = list, *, log_size: str = "16KiB"
+    ) -> None:
         ends = lab.namespace("alpha"), lab.namespace("beta")
         outers = [[f"{OUTER[i]}/24", f"{OUTER6[i]}/64"] for i in (0, 1)]
         lab.link(*ends, *outers)
         self._lab = lab
         self._program = versions.command(python)
         self._made = made
+        self._log_size = log_size
         self.network_key, self.psk = (secrets.token_bytes(32) for _ in range(2))
         self.header_token, self.health_token = f"q7Zk-{secrets.token_hex(3)}", secrets.token_urlsafe(24)
         self.dsn_key = secrets.token_hex(16)
@@ -102,7 +106,7 @@ class Scene:
         write(node.folder / "health.token", self.health_token)
         write(node.folder / "crashes.dsn", f"http://{self.dsn_key}@127.0.0.1:9/42")
         write(node.folder / "headers", f"authorization: Bearer {self.header_token}\nx-lab: {self.header_token}\n")
-        node.set({"node": {"network_key_file": "network.key"}})
+        node.set({"node": {"network_key_file": "network.key"}, "log": {"rotate_size": self._log_size}})
         raw = base64.b64decode("".join((node.folder / "identity.key").read_text().splitlines()[1:-1]))
         self.canaries += [Canary(f"seed of {name}", raw[:32]), Canary(f"signature master of {name}", raw[32:])]
         return node
@@ -200,8 +204,8 @@ class Scene:
     def bundle(self, node: Node, name: str) -> dict[str, bytes]:
         """The files of `pqvpn diag bundle`."""
         place = self._lab.folder / f"{node.name}-{name}.tar.gz"
-        done = node.cli("diag", "bundle", "--yes", "--output", str(place), check=False)
-        assert done.returncode == 0, done.stderr
+        arguments = ["diag", "bundle", "--yes", "--output", str(place), "--config", str(node.config)]
+        node.namespace.run([*self._program, *arguments])
         with tarfile.open(place) as archive:
             files = [(each.name, archive.extractfile(each)) for each in archive.getmembers()]
             return {f"bundle {name} of {node.name}: {file}": content.read() for file, content in files if content}
