@@ -92,7 +92,10 @@ class AnswerVerified(Fact):
 
 @dataclass(frozen=True, slots=True)
 class AnswerRefused(Fact):
-    """An M2 came for an attempt of ours and was refused. `drop`: the `DropReason`, lower case."""
+    """An M2 came for an attempt of ours and was refused. `drop`: the `DropReason`, lower case.
+
+    `reason`: what it means when it was made by the peer that we called, which alone can read our M1; None: by anybody.
+    """
 
     event = "handshake.answer_refused"
     area = "handshake"
@@ -101,6 +104,7 @@ class AnswerRefused(Fact):
     attempt: str
     drop: str
     endpoint: str
+    reason: Reason | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pqvpn.drops import DropReason
-from pqvpn.facts import CookieReceived, HandshakeAbandoned, HandshakeFailed, HandshakeSent, HandshakeStarted
+from pqvpn.facts import (
+    AnswerRefused,
+    CookieReceived,
+    HandshakeAbandoned,
+    HandshakeFailed,
+    HandshakeSent,
+    HandshakeStarted,
+)
 from pqvpn.protocol import cookie, datagrams, initiator, keys
 from pqvpn.protocol.context import Context
 from pqvpn.protocol.effects import Effect, SelectForSending, Tell, Transmit, Trigger
@@ -183,7 +190,7 @@ class Attempts:
         if attempt is None or attempt.m1 is None or attempt.endpoint is None:
             return DropReason.NO_ATTEMPT
         if not datagrams.check_mac1(attempt.m1.m2_mac_key, fragment):
-            return self._refuse(attempt, DropReason.MAC1, source, now)
+            return self._refuse(attempt, DropReason.MAC1, source, now)  # anybody's: what follows is who read our M1
         self._expire_parts(attempt, now)
         body = attempt.parts.add(
             fragment.msg_id.to_bytes(8, "little"), b"", False, fragment.msg, fragment.index,
@@ -195,7 +202,7 @@ class Attempts:
         read = self._context.gate.guard("decapsulate", lambda: initiator.read_m2(local, m1, body), ours=False)
         if isinstance(read, DropReason):
             attempt.refused = read
-            return self._refuse(attempt, read, source, now)
+            return self._refuse(attempt, read, source, now, _REASONS.get(read, Reason.BAD_AUTH))
         written = initiator.write_m3(attempt.m1, read, self._context.randomness, attempt.trace_id)
         sidi = attempt.m1.sidi
         del self._by_index[sidi]  # the index now is the session's
@@ -340,9 +347,14 @@ class Attempts:
             return []
         return _told(self._context.gate.answered(peer.settings.peer_id, attempt.id, attempt.endpoint, worked))
 
-    def _refuse(self, attempt: Attempt, drop: DropReason, source: Address, now: float) -> DropReason:
+    def _refuse(
+        self, attempt: Attempt, drop: DropReason, source: Address, now: float, reason: Reason | None = None
+    ) -> DropReason:
+        told = AnswerRefused(attempt.peer.settings.name, attempt.id, drop.name.lower(), str(source), reason)
+        first = drop not in attempt.drops
         attempt.drops[drop] = None
-        self._context.evidence.answer_refused(attempt.peer, attempt.id, drop, source, now)
+        # of the peer's own answers each attempt is to have one in its trace; of those that anybody can send, none need be
+        self._context.evidence.answer_refused(attempt.peer, told, now, always=first and reason is not None)
         return drop
 
     def _expire_parts(self, attempt: Attempt, now: float) -> None:

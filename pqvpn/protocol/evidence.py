@@ -92,11 +92,10 @@ class Evidence:
         if peer is not None:
             self._note(_Key(peer.settings.peer_id, HandshakeRefused, drop.name.lower()), source, now)
 
-    def answer_refused(self, peer: Peer, attempt: str, drop: DropReason, source: Address, now: float) -> None:
-        """An M2 for an attempt of ours was refused."""
-        name = drop.name.lower()
-        if self._may_tell(_Key(peer.settings.peer_id, AnswerRefused, name), now):
-            self._tell(AnswerRefused(peer.settings.name, attempt, name, str(source)))
+    def answer_refused(self, peer: Peer, refused: AnswerRefused, now: float, *, always: bool) -> None:
+        """An M2 for an attempt of ours was refused. `always`: this is told whatever was told before."""
+        if self._may_tell(_Key(peer.settings.peer_id, AnswerRefused, refused.drop), now) or always:
+            self._tell(refused)
 
     def answer_incomplete(self, peer: Peer, attempt: str, lost: list[Incomplete], source: Address, now: float) -> None:
         """M2s for an attempt of ours stayed incomplete."""

@@ -211,9 +211,13 @@ M1: Final = _span(
     "pqvpn.handshake.m1", "one M1 to one endpoint, until it is answered or given up; repetitions are events"
 )
 COOKIE_ROUND: Final = _span("pqvpn.handshake.cookie", "from M1 to the cookie that its repetition carries")
-M2: Final = _span("pqvpn.handshake.m2", "from M1 (with the cookie, if there was one) to the answer that verifies")
+M2: Final = _span(
+    "pqvpn.handshake.m2",
+    "from M1 (with the cookie, if there was one) to the answer that verifies, or to the first of the peer's that fails",
+)
 VERIFY: Final = _span(
-    "pqvpn.handshake.verify", "from the arrival of M2 to its being verified: decapsulation, and the making of M3"
+    "pqvpn.handshake.verify",
+    "from the arrival of M2 to its being verified: decapsulation, and the making of M3; or to its failure, with the reason",
 )
 M3: Final = _span("pqvpn.handshake.m3", "from the verified answer to M3: the session is made")
 FIRST_DATA: Final = _span("pqvpn.first_data", "from M3 to the first packet that authenticates; repetitions are events")

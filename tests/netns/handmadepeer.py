@@ -3,11 +3,12 @@
 Owns one UDP socket in a namespace. Checks nothing of what it sends: that is its use.
 """
 
+import contextlib
 import os
 import socket
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from netparty import OUTER4
 
@@ -62,6 +63,14 @@ class HandmadePeer:
                 return
             self._apply(self._core.receive(datagram, Address.parse(f"{self.to[0]}:{self.to[1]}"), None, now()))
         raise AssertionError("no handshake")
+
+    def answer(self, until: Callable[[], bool]) -> None:
+        """Take what comes, as a node that is called does."""
+        while not until():
+            with contextlib.suppress(TimeoutError):
+                datagram, (host, port) = self.socket.recvfrom(65536)
+                if datagram[0] != TYPE_TRANSPORT:
+                    self._apply(self._core.receive(datagram, Address.parse(f"{host}:{port}"), None, now()))
 
     def _apply(self, effects: Sequence[Effect]) -> None:
         for effect in effects:

@@ -4,14 +4,17 @@ alpha 10.0.1.1 --veth1-- router --veth2-- 10.0.2.2 beta
 """
 
 import base64
+import json
 from collections.abc import Iterator
 
 import pytest
 from flows import told, wait_told
+from handmadepeer import HandmadePeer
 from netparty import connected, make_nodes
 
 from lab import Lab, wait_for
 from lab.nodes import Node
+from pqvpn.protocol import responder
 
 pytestmark = [pytest.mark.netns, pytest.mark.needs("nft")]
 
@@ -95,6 +98,27 @@ def test_both_ends_tell_one_trace_when_both_want_it(pair: tuple[Node, Node]) -> 
         return bool(both) and all(traces[0][each] and traces[0][each] == traces[1][each] for each in both)
 
     wait_for("both ends to tell the same trace", shared, 10.0)
+
+
+def test_an_answer_of_the_peer_that_does_not_verify_is_a_span_with_its_reason(
+    pair: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alpha, beta = pair
+    confirm = responder._confirm
+    monkeypatch.setattr(responder, "_confirm", lambda *given: confirm(*given)[::-1])
+    impostor = HandmadePeer(beta.namespace, beta)
+    impostor.socket.settimeout(0.2)
+    try:
+        _start(alpha)
+        impostor.answer(lambda: bool(told(alpha, "handshake.answer_refused", peer="beta")))
+    finally:
+        impostor.close()
+    (line, *_) = told(alpha, "handshake.answer_refused", peer="beta")
+    assert (line["code"], line["level"]) == ("handshake.bad_auth", "warning")
+    alpha.down()  # ends the attempt, which is written then
+    trace = json.loads(alpha.cli("diag", "trace", line["trace_id"], "--json").stdout)
+    failed = [span for span in trace["spans"] if span["name"] == "pqvpn.handshake.verify"]
+    assert [(span["status"], span["description"]) for span in failed] == [("error", "handshake.bad_auth")]
 
 
 def test_packets_from_addresses_that_are_not_allowed_are_told_with_their_session(pair: tuple[Node, Node]) -> None:

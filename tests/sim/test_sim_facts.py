@@ -10,6 +10,7 @@ from typing import TypeVar
 import pytest
 from simnet import Node, Weather, World, address_of, identity, mesh, node_of, peer_of
 
+from pqvpn.crypto import mac
 from pqvpn.crypto.secret import Secret
 from pqvpn.facts import (
     AnswerRefused,
@@ -31,8 +32,9 @@ from pqvpn.facts import (
 from pqvpn.protocol.effects import Trigger
 from pqvpn.protocol.evidence import INTERVAL
 from pqvpn.protocol.sampling import sampled
+from pqvpn.reasons import Reason
 from pqvpn.wire.address import Address
-from pqvpn.wire.handshake import Msg
+from pqvpn.wire.handshake import COUNTS, Msg
 
 A, B = identity(1)[0], identity(2)[0]
 Kind = TypeVar("Kind", bound=Fact)
@@ -137,9 +139,32 @@ def test_every_transmission_is_told_and_the_end_has_all_that_was_refused() -> No
     numbers = [s.number for s in told(a, HandshakeSent) if s.message == "m1"]
     assert numbers[:6] == [1, 2, 3, 4, 1, 2]
     refused = told(a, AnswerRefused)
-    assert {(r.drop, r.attempt, r.endpoint) for r in refused} == {("mac1", started.attempt, str(b.address))}
+    assert {(r.drop, r.attempt, r.endpoint, r.reason) for r in refused} == {
+        ("mac1", started.attempt, str(b.address), None)
+    }
     assert len(refused) <= 95 / INTERVAL + 1
     assert not told(b, HandshakeRefused)
+
+
+def test_an_answer_of_the_peers_own_that_fails_is_told_in_each_attempt_with_what_it_means() -> None:
+    world, a, _ = pair(5)
+
+    def spoil(d: bytes, s: Address, t: Address) -> Datagrams:
+        """The last datagram of M2 with another confirmation, and the MAC1 that only the peer can make."""
+        attempt = a.core._attempts.of(B)
+        if d[0] != 1 or d[2] != Msg.M2 or d[3] >> 4 != COUNTS[Msg.M2] - 1 or attempt is None or attempt.m1 is None:
+            return [(d, s, t)]
+        covered = d[:-17] + bytes([d[-17] ^ 1])
+        return [(covered + mac.blake2s_128(attempt.m1.m2_mac_key.expose(), covered), s, t)]
+
+    world.adversary = spoil
+    for _ in range(2):  # the second within the time in which the same is not told again
+        a.say(B, b"hello")
+        world.run(1)
+        a.core.close(world.now)
+    refused = told(a, AnswerRefused)
+    assert [(r.drop, r.reason) for r in refused] == [("decapsulation", Reason.BAD_AUTH)] * 2
+    assert len({r.attempt for r in refused}) == 2
 
 
 def responder(world: World, number: int = 2, **peer: object) -> Node:

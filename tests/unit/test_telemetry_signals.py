@@ -39,7 +39,7 @@ ROOTS = {
     "handshake.sent": {names.CONNECT, names.M1},
     "handshake.cookie": {names.CONNECT, names.M1, names.COOKIE_ROUND},
     "handshake.answered": {names.CONNECT, names.M1, names.M2, names.VERIFY, names.M3},
-    "handshake.answer_refused": {names.CONNECT},
+    "handshake.answer_refused": {names.CONNECT, names.M1, names.M2, names.VERIFY},
     "handshake.failed": {names.CONNECT},
     "handshake.completed": {names.ACCEPT},
 }

@@ -216,6 +216,52 @@ def test_a_failure_stands_at_the_span_where_it_happened() -> None:
     assert seconds(root) == pytest.approx(10)
 
 
+def refused(drop: str, reason: Reason | None) -> facts.AnswerRefused:
+    return facts.AnswerRefused("beta", TRACE, drop, ENDPOINT, reason)
+
+
+def test_a_failed_verification_has_one_span_and_strangers_have_none() -> None:
+    node = Node()
+    node.tell(started())
+    node.tell(sent("m1"))
+    node.tell(refused("mac1", None), after=0.1)
+    node.tell(refused("decapsulation", Reason.BAD_AUTH), after=0.1, worked=0.003)
+    node.tell(sent("m1", endpoint=OTHER_ENDPOINT), after=1)
+    for _ in range(100):
+        node.tell(refused("mac1", None), after=0.01)
+        node.tell(refused("bad_handshake", Reason.BAD_AUTH), worked=0.003)
+    node.tell(facts.HandshakeFailed("beta", Reason.BAD_AUTH, ENDPOINT, "", TRACE, 10.0), after=5)
+    tree = Tree(node.spans())
+    first, _ = tree.all(names.M1)
+    verify, m2 = tree[names.VERIFY], tree[names.M2]
+    assert (verify.parent_span_id, m2.parent_span_id) == (m2.span_id, first.span_id)
+    assert (seconds(verify), seconds(m2)) == pytest.approx((0.003, 0.2))
+    for span in (verify, m2):
+        assert (span.status.code, span.status.message) == (ERROR, "handshake.bad_auth")
+        found = attributes(span)
+        assert found[names.ERROR_TYPE] == found[names.REASON] == "handshake.bad_auth"
+        assert (found[names.DROP], found[names.OUTCOME]) == ("decapsulation", "refused")
+    assert [found[names.DROP] for _, found in events(first)] == ["mac1", "decapsulation"]
+    assert first.status.code == 0
+
+
+def test_an_attempt_that_works_after_a_forged_answer_has_both_verifications() -> None:
+    node = Node()
+    node.tell(started())
+    node.tell(sent("m1"))
+    node.tell(refused("bad_handshake", Reason.BAD_AUTH), after=0.1)
+    node.tell(verified(), after=0.1, worked=0.002)
+    node.tell(sent("m3"))
+    node.tell(completed(), after=0.1)
+    tree = Tree(node.spans())
+    assert [(each.status.code, attributes(each)[names.OUTCOME]) for each in tree.all(names.VERIFY)] == [
+        (ERROR, "refused"),
+        (0, "verified"),
+    ]
+    assert names.DROP not in attributes(tree.all(names.VERIFY)[1])
+    assert tree[names.CONNECT].status.code == 0
+
+
 def test_an_abandoned_attempt_is_no_failure() -> None:
     node = Node()
     node.tell(started())

@@ -64,6 +64,7 @@ class Attempt:
     asked: int = 0  # when the M1 that the answer answers went out
     tries: int = 0
     drops: set[str] = field(default_factory=set)
+    unverified: bool = False  # an answer of the peer's failed: one has spans, further ones are events
     over: bool = False
     keep: bool = False  # whether it is sampled or not
 
@@ -108,6 +109,8 @@ class Attempt:
                 self._cookie(time, fact)
             case AnswerVerified():
                 self._answered(time, fact, round(envelope.worked * _SECOND))
+            case AnswerRefused():
+                self._answer_refused(time, fact, round(envelope.worked * _SECOND))
             case HandshakeCompleted():
                 self._completed(time, fact)
             case HandshakeFailed():
@@ -170,6 +173,18 @@ class Attempt:
         m2.close(time, "verified")
         self._begin(names.M3, time, attributes.endpoint(fact.endpoint) | {names.MESSAGE: "m3"})
 
+    def _answer_refused(self, time: int, fact: AnswerRefused, worked: int) -> None:
+        """The M1 stays out. One that anybody can have sent is an event alone; and so are further ones of an attempt."""
+        self.drops.add(fact.drop)
+        if fact.reason is not None and not self.unverified:
+            self.unverified = True
+            step = self.step or self._begin(names.M1, time, attributes.endpoint(fact.endpoint))
+            found = step.attributes | attributes.endpoint(fact.endpoint) | {names.MESSAGE: "m2", names.DROP: fact.drop}
+            m2 = step.child(names.M2, self.asked or step.start, found)
+            m2.child(names.VERIFY, time - worked, dict(found)).close(time, "refused", fact.reason.code)
+            m2.close(time, "refused", fact.reason.code)
+        self._event(time, fact)
+
     def _completed(self, time: int, fact: HandshakeCompleted) -> None:
         self.session_id = fact.session_id
         self.root.attributes |= attributes.of(fact)
@@ -185,8 +200,6 @@ class Attempt:
         self.end(time, "failed", fact.reason.code)
 
     def _event(self, time: int, fact: Fact) -> None:
-        if isinstance(fact, AnswerRefused):
-            self.drops.add(fact.drop)
         name = EVENTS.get(type(fact))
         if name is not None:
             (self.step or self.root).event(name, time, attributes.of(fact))
