@@ -111,7 +111,9 @@ class AnswerRefused(Fact):
 class HandshakeCompleted(Fact):
     """A session was agreed. `role` is initiator or responder, `seconds` counts from the first M1 (initiator only).
 
-    `attempt` is the trace id: our own as initiator, the adopted one as responder, empty when there is none.
+    `attempt` is the trace id: our own as initiator, the adopted one as responder, empty when there is none. Responder:
+    `asked`, `answered`: seconds before M3 came in that the first datagram of its M1 did, and that M1 was whole and
+    answered; None where that is not known any more.
     """
 
     event = "handshake.completed"
@@ -124,6 +126,8 @@ class HandshakeCompleted(Fact):
     seconds: float | None = None
     attempt: str = ""
     policy: str = "full"  # full, auth-plaintext
+    asked: float | None = None
+    answered: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

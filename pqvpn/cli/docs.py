@@ -94,6 +94,12 @@ This page is generated from `pqvpn/telemetry/names.py` and `pqvpn/facts.py`; wri
 
 Names follow OpenTelemetry's semantic conventions where there are any, and begin with `pqvpn.` elsewhere. Every record has
 passed the redactor: keys that are not in the table of attributes are taken out, addresses stand as `[redact] addresses` says.
+
+An attempt to connect is one tree: `pqvpn.connect` of the node that calls, and below it `pqvpn.accept` of the one that is called,
+when it is told the trace. What anybody can send makes no span. An answer that fails has one (`pqvpn.handshake.verify`, with the
+reason) when it is the called peer's own, since it could read the M1, and only the first of an attempt; others are events. The
+node that is called tells nothing of an M1 before the M3 that verifies, and only then knows when they came
+([decision 0018](decisions/0018-times-of-answers.md)).
 """
 
 

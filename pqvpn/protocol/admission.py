@@ -1,7 +1,8 @@
 """What strangers get: the responder's way from a datagram to M2, and from M3 to a session (PROTOCOL sections 2 to 4).
 
 Owns the order of checks, the limits, the secrets that rotate and the numbers of biscuits used. Stores nothing about a
-handshake between M2 and M3. Read `receive_m1` and `receive_m3` from top to bottom: that is the order of section 3.
+handshake between M2 and M3 but the times of the last few, for traces (`answers.py`). Read `receive_m1` and `receive_m3`
+from top to bottom: that is the order of section 3.
 """
 
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from hashlib import sha256
 
 from pqvpn.drops import DropReason
 from pqvpn.protocol import cookie, datagrams, keys, responder
+from pqvpn.protocol.answers import Answers, Asked
 from pqvpn.protocol.context import Context
 from pqvpn.protocol.effects import Effect, Transmit
 from pqvpn.protocol.fragments import Reassembler
@@ -59,6 +61,7 @@ class Admission:
         self._confirms = TokenBucket(CONFIRM_RATE, CONFIRM_RATE, now)
         self._cookie_mode = CookieMode(timers.cookie_mode_holds)
         self._seen = SeenKeys(timers.epk_seen)
+        self.answers = Answers()
         self._used: dict[bytes, int] = {}  # highest biscuit number by peer; outlives the peer's configuration
         self._accepted: dict[bytes, _Accepted] = {}  # by digest, the last of each peer
         self.named: bytes | None = None  # the configured peer that the last M1 or M3 says it is from
@@ -211,6 +214,7 @@ class Admission:
         if isinstance(m2, DropReason):
             return m2
         context.written += 1
+        self.answers.note(context.written, Asked(self._parts.opened, now))
         return [Transmit(datagram, source, local) for datagram in m2.datagrams]
 
     def _look_up(self, peer_id: bytes, now: float) -> Remote | None:
@@ -219,6 +223,7 @@ class Admission:
         return remote
 
     def _expire(self, now: float) -> None:
+        self.answers.forget(now - self._context.timers.biscuit_age)
         lost = self._parts.expire(now)
         if lost:
             self._context.drop(DropReason.REASSEMBLY_TIMEOUT, len(lost))

@@ -47,6 +47,7 @@ class Reassembler:
         self._lifetime, self._limit, self._per_group = lifetime, slots, per_group
         self._slots: dict[bytes, _Slot] = {}  # in order of expiry: lifetimes are equal
         self._groups: dict[bytes, int] = {}
+        self.opened = 0.0  # when the first part came of the last message that became whole
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -107,6 +108,7 @@ class Reassembler:
         body: list[bytes] = [part for part in slot.chunks if part is not None]
         if len(body) < count:
             return None
+        self.opened = slot.expires - self._lifetime
         self._free(key)
         return b"".join(body)
 

@@ -8,6 +8,7 @@ from pqvpn.drops import DropReason
 from pqvpn.facts import AnswerVerified, HandshakeCompleted
 from pqvpn.protocol import frames
 from pqvpn.protocol.admission import Admission
+from pqvpn.protocol.answers import Asked
 from pqvpn.protocol.attempts import Attempts, Completed
 from pqvpn.protocol.context import Context
 from pqvpn.protocol.effects import KIND_KEEPALIVE, Effect, Install, Role, SendFrame, Session, Tell, Why
@@ -96,7 +97,7 @@ class Handshakes:
         effects += peer.responded(live, read.no, now)
         effects += self._attempts.proven(peer)
         peer.trouble = None
-        effects.append(self._completed(peer, session, None))
+        effects.append(self._completed(peer, session, None, self._admission.answers.take(read.no)))
         return effects + peer.heard(live, now) + peer.path_began(self._context.timers, now)
 
     def heard(self, slot: int, now: float) -> list[Effect]:
@@ -149,11 +150,13 @@ class Handshakes:
         self._live[session.slot] = (peer, live)
         return live
 
-    def _completed(self, peer: Peer, session: Session, seconds: float | None) -> Tell:
+    def _completed(self, peer: Peer, session: Session, seconds: float | None, asked: Asked | None = None) -> Tell:
+        at = session.derived_at
         suite = f"X-Wing, {frames.SUITES[session.aead]}"
         return Tell(
             HandshakeCompleted(
                 peer.settings.name, session.session_id.hex(), session.role.name.lower(), suite,
                 str(session.endpoint), seconds, session.trace_id.hex(), POLICY_NAMES[session.policy],
+                None if asked is None else at - asked.began, None if asked is None else at - asked.whole,
             )
         )  # fmt: skip

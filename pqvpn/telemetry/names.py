@@ -154,6 +154,12 @@ NAMED: Final = _attribute("pqvpn.named", "flag", "the sender says that it is thi
 SHARED: Final = _attribute("pqvpn.sampled", "flag", "the peer takes part in this trace")
 HAVE: Final = _attribute("pqvpn.fragments.have", "number", "fragments that arrived")
 WANT: Final = _attribute("pqvpn.fragments.want", "number", "fragments of the whole message")
+ASKED: Final = _attribute(
+    "pqvpn.handshake.asked", "number", "responder: seconds from the first datagram of M1 to the M3 that came of it"
+)
+ANSWERED: Final = _attribute(
+    "pqvpn.handshake.answered", "number", "responder: seconds from M1, whole and answered, to the M3 that came of it"
+)
 PARTIAL: Final = _attribute("pqvpn.partial", "flag", "the beginning was not seen: the observer was replaced meanwhile")
 # own: values
 SECONDS: Final = _attribute("pqvpn.seconds", "number", "how long, in seconds")
@@ -201,25 +207,32 @@ CONNECT: Final = _span("pqvpn.connect", "an attempt to connect, from its beginni
 REKEY: Final = _span("pqvpn.rekey", "the same, to replace the keys of a session that is in use", root=True)
 ACCEPT: Final = _span(
     "pqvpn.accept",
-    "a session that a peer asked for, from the arrival of its M3; below its `pqvpn.connect` when it tells us",
+    "a session that a peer asked for, from the arrival of its M1 as far as that is known, else of its M3; below its "
+    "`pqvpn.connect` when it tells us",
     root=True,
 )
 RESOLVE: Final = _span(
     "pqvpn.resolve", "the look-up of the peer's name; a trace of its own when it fails by itself", root=True
 )
 M1: Final = _span(
-    "pqvpn.handshake.m1", "one M1 to one endpoint, until it is answered or given up; repetitions are events"
+    "pqvpn.handshake.m1",
+    "one M1 to one endpoint, until it is answered or given up; repetitions are events; below `pqvpn.accept`: from the "
+    "arrival of its first datagram to that of its last",
 )
 COOKIE_ROUND: Final = _span("pqvpn.handshake.cookie", "from M1 to the cookie that its repetition carries")
 M2: Final = _span(
     "pqvpn.handshake.m2",
-    "from M1 (with the cookie, if there was one) to the answer that verifies, or to the first of the peer's that fails",
+    "from M1 (with the cookie, if there was one) to the answer that verifies, or to the first of the peer's that fails; "
+    "below `pqvpn.accept`: from M1, whole, to the arrival of the M3 that our answer led to",
 )
 VERIFY: Final = _span(
     "pqvpn.handshake.verify",
     "from the arrival of M2 to its being verified: decapsulation, and the making of M3; or to its failure, with the reason",
 )
-M3: Final = _span("pqvpn.handshake.m3", "from the verified answer to M3: the session is made")
+M3: Final = _span(
+    "pqvpn.handshake.m3",
+    "from the verified answer to M3: the session is made; below `pqvpn.accept`: from the arrival of M3 to the session",
+)
 FIRST_DATA: Final = _span("pqvpn.first_data", "from M3 to the first packet that authenticates; repetitions are events")
 PATH_VALIDATE: Final = _span(
     "pqvpn.path.validate", "a path challenge that was answered; comes when data moves, maybe long after"
@@ -366,7 +379,7 @@ FIELDS: Final[dict[str, str]] = {
     "pid": PROCESS_PID, "status": STATUS, "restarts": RESTARTS, "place": PLACE, "error": EXCEPTION_TYPE,
     "frames": EXCEPTION_STACKTRACE, "trace": EXCEPTION_STACKTRACE, "chain": CHAIN, "thread": THREAD_NAME,
     "handled": HANDLED, "breaker": BREAKER, "key": KEY, "operation": OPERATION, "outcome": OUTCOME, "item": ITEM,
-    "target": TARGET, "value": LEVEL, "logger": LOGGER,
+    "target": TARGET, "value": LEVEL, "logger": LOGGER, "asked": ASKED, "answered": ANSWERED,
 }  # fmt: skip
 """The attribute of each field of a told fact. An endpoint becomes address, port and type; `text` is a log's body, and
 `severity` its severity."""

@@ -7,6 +7,7 @@ from simnet import InvariantBroken, Node, World, address_of, identity, mesh, nod
 
 from pqvpn.crypto.secret import Secret
 from pqvpn.drops import DropReason
+from pqvpn.protocol.answers import ANSWERS
 from pqvpn.protocol.effects import Install, Tell, Transmit
 from pqvpn.reasons import Reason
 from pqvpn.wire.address import Address
@@ -302,6 +303,7 @@ def test_a_flood_of_m1s_leaves_memory_bounded_and_friends_able_to_connect(spread
         sizes = target.core._admission.sizes()
         assert sizes["slots"] <= 256
         assert sizes["sources"] <= 65_536
+        assert len(target.core._admission.answers) <= ANSWERS
         assert set(target.core._context.peers) == {A}
     world.run(6)
     assert connected(friend, B)

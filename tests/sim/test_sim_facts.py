@@ -29,6 +29,7 @@ from pqvpn.facts import (
     PathValidated,
     SessionEnded,
 )
+from pqvpn.protocol.answers import ANSWERS, Asked
 from pqvpn.protocol.effects import Trigger
 from pqvpn.protocol.evidence import INTERVAL
 from pqvpn.protocol.sampling import sampled
@@ -76,6 +77,47 @@ def test_a_connection_is_told_from_its_trigger_to_its_first_round_trip() -> None
     assert completed.seconds == pytest.approx(0.08, abs=0.001)
     (responded,) = told(b, HandshakeCompleted)
     assert (responded.role, responded.session_id, responded.seconds) == ("responder", completed.session_id, None)
+    assert (completed.asked, completed.answered) == (None, None)
+
+
+def test_the_responder_knows_at_m3_when_the_m1_it_answered_came() -> None:
+    world, a, b = pair()
+    lost: list[bytes] = []
+
+    def late(d: bytes, s: Address, t: Address) -> Datagrams:
+        """The last datagram of M1 arrives with the repetition only."""
+        if d[0] == 1 and d[2] == Msg.M1 and d[3] >> 4 == COUNTS[Msg.M1] - 1 and not lost:
+            lost.append(d)
+            return []
+        return [(d, s, t)]
+
+    world.adversary = late
+    a.say(B, b"hello")
+    world.run(3)
+    (responded,) = told(b, HandshakeCompleted)
+    assert lost
+    assert responded.answered == pytest.approx(0.04, abs=0.001)  # M2 there, M3 back
+    assert responded.asked == pytest.approx(0.04 + a.core._context.timers.m1_schedule[1], abs=0.001)
+    world.run(40)
+    assert len(b.core._admission.answers) == 0
+
+
+def test_a_flood_of_answers_takes_two_times_from_the_trace_and_no_session() -> None:
+    world, a, b = pair()
+
+    def flood(d: bytes, s: Address, t: Address) -> Datagrams:
+        """As many M1s are answered while M3 is on its way as there is room for."""
+        if d[0] == 1 and d[2] == Msg.M3:
+            for number in range(1000, 1000 + 2 * ANSWERS):
+                b.core._admission.answers.note(number, Asked(world.now, world.now))
+        return [(d, s, t)]
+
+    world.adversary = flood
+    a.say(B, b"hello")
+    world.run(1)
+    (responded,) = told(b, HandshakeCompleted)
+    assert (responded.asked, responded.answered) == (None, None)
+    assert len(b.core._admission.answers) <= ANSWERS
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ ROOTS = {
     "handshake.answered": {names.CONNECT, names.M1, names.M2, names.VERIFY, names.M3},
     "handshake.answer_refused": {names.CONNECT, names.M1, names.M2, names.VERIFY},
     "handshake.failed": {names.CONNECT},
-    "handshake.completed": {names.ACCEPT},
+    "handshake.completed": {names.ACCEPT, names.M1, names.M2, names.M3},
 }
 """The spans that a fact makes if nothing comes after it."""
 

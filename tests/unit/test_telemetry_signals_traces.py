@@ -144,25 +144,34 @@ def test_what_stands_on_the_spans_of_an_attempt() -> None:
 def test_both_ends_make_one_trace() -> None:
     initiator, responder = Node(), Node()
     connect(initiator)
-    responder.tell(completed("responder"), worked=0.003)
+    told = dataclasses.replace(completed("responder"), asked=0.25, answered=0.2)
+    responder.tell(told, worked=0.003)
     responder.tell(facts.PathValidated("alpha", SESSION, ENDPOINT, 0.05), after=0.1)
     tree = Tree(initiator.spans() + responder.spans())
     accept = tree[names.ACCEPT]
     assert accept.kind == SERVER
     assert accept.parent_span_id == tree[names.CONNECT].span_id
     assert accept.span_id != tree[names.CONNECT].span_id
-    assert [span.name for span in tree.spans if span.parent_span_id == accept.span_id] == [names.PATH_VALIDATE]
-    assert seconds(accept) == pytest.approx(0.003)
+    below = [span for span in tree.spans if span.parent_span_id == accept.span_id]
+    assert [span.name for span in below] == [names.M1, names.M2, names.M3, names.PATH_VALIDATE]
+    assert [seconds(span) for span in below[:3]] == pytest.approx([0.05, 0.2, 0.003])
+    assert [attributes(span)[names.OUTCOME] for span in below[:3]] == ["answered", "verified", "completed"]
+    for before, after in itertools.pairwise(below[:3]):
+        assert before.end_time_unix_nano == after.start_time_unix_nano
+    assert accept.start_time_unix_nano == below[0].start_time_unix_nano
+    assert accept.end_time_unix_nano == below[2].end_time_unix_nano
     assert attributes(accept)[names.SESSION_ID] == attributes(tree[names.CONNECT])[names.SESSION_ID]
 
 
 def test_a_responder_that_was_not_told_has_a_trace_of_its_own() -> None:
     node = Node()
     node.tell(completed("responder", attempt=""))
-    (span,) = node.spans()
-    assert span.name == names.ACCEPT
+    span, step = sorted(node.spans(), key=lambda each: each.name)
+    assert (span.name, step.name) == (names.ACCEPT, names.M3)  # when its M1 came is not known
     assert len(span.trace_id) == 16
     assert not span.parent_span_id
+    assert step.parent_span_id == span.span_id
+    assert seconds(span) == seconds(step)
     assert attributes(span)[names.SESSION_ID] == SESSION
 
 
@@ -299,7 +308,7 @@ def test_the_share_is_decided_by_the_trace_id(attempt: str) -> None:
     # the responder does as the initiator decided, who tells it only then
     other = Node(sample=0.0)
     other.tell(completed("responder", attempt))
-    assert len(other.spans()) == 1
+    assert {span.name for span in other.spans()} == {names.ACCEPT, names.M3}
 
 
 def test_what_control_forgot_is_ended() -> None:

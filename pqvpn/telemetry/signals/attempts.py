@@ -88,12 +88,23 @@ class Attempt:
 
     @classmethod
     def theirs(cls, envelope: Envelope, fact: HandshakeCompleted, trace_id: str) -> "Attempt":
-        """A session that the peer asked for: below its own root when it told us the trace."""
+        """A session that the peer asked for: below its own root when it told us the trace.
+
+        Nothing is told of an M1 before its M3 verified: it is anybody's. When it came is known of the last ones answered.
+        """
         parent = Place(fact.attempt, context.root_span_id(fact.attempt), remote=True) if fact.attempt else None
-        root = Draft(
-            names.ACCEPT, envelope.time_ns - round(envelope.worked * _SECOND), attributes.common(envelope, fact)
-        )
-        return cls(fact.attempt or trace_id, fact.peer, root, envelope.now, parent=parent, last=envelope.time_ns)
+        arrived = envelope.time_ns - round(envelope.worked * _SECOND)
+        root = Draft(names.ACCEPT, arrived, attributes.common(envelope, fact))
+        made = cls(fact.attempt or trace_id, fact.peer, root, envelope.now, parent=parent, last=envelope.time_ns)
+        found = attributes.endpoint(fact.endpoint) | {names.SESSION_ID: fact.session_id}
+        if fact.asked is not None and fact.answered is not None:
+            whole = arrived - round(fact.answered * _SECOND)
+            made._begin(names.M1, arrived - round(fact.asked * _SECOND), found | {names.MESSAGE: "m1"})
+            made._close_step(whole, "answered")
+            made._begin(names.M2, whole, found | {names.MESSAGE: "m2"})
+            made._close_step(arrived, "verified")
+        made._begin(names.M3, arrived, found | {names.MESSAGE: "m3"})
+        return made
 
     # -- facts -------------------------------------------------------------------------------------------------------
 
