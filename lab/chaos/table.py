@@ -31,10 +31,7 @@ TABLE: Final[tuple[Fault, ...]] = (
     fault(
         "cpu", "the node gets hardly any processor time", _WORLD, "host.starved node.child_hung", machine.starved,
     ),
-    fault(
-        "disk-full", "the state folder's disk is full", _WORLD,
-        "host.state_unwritable host.disk_low telemetry.disk_full", machine.disk_full,
-    ),
+    fault("disk-full", "the state folder's disk is full", _WORLD, "telemetry.disk_full", machine.disk_full),
     fault("interface-deleted", "the tunnel's interface is deleted", _NODE, "tun.gone", network.interface_deleted),
     fault("interface-down", "the tunnel's interface is switched off", _NODE, "tun.down", network.interface_down),
     fault("route-deleted", "a route into the tunnel is deleted", _NODE, "tun.down", network.route_deleted),

@@ -55,6 +55,7 @@ class Checks:
         self._drops: Mapping[str, Any] = {}
         self._held: list[Mapping[str, Any]] = []
         self._lost = 0
+        self._full = ""  # what records say of a disk without room for them
         self.pids: dict[str, int] = {}
 
     # -- facts -------------------------------------------------------------------------------------------------------
@@ -219,7 +220,9 @@ class Checks:
     def disk(self, use: Disk, now: float) -> None:
         """What a look at the state folder found."""
         if use.refusal:
-            self._see(Item.DISK, "", State.FAILING, Reason.STATE_UNWRITABLE, use.refusal, now)
+            self._see(Item.DISK, "", State.FAILING, use.refused, use.refusal, now)
+        elif self._full:  # to what is small there may be room
+            self._see(Item.DISK, "", State.FAILING, Reason.DISK_FULL, self._full, now)
         elif use.free is not None and use.free < self.limits.disk_free:
             evidence = f"{use.free >> 20} MiB free, {self.limits.disk_free >> 20} MiB wanted"
             self._see(Item.DISK, "", State.WARNING, Reason.DISK_LOW, evidence, now)
@@ -253,6 +256,7 @@ class Checks:
         if hung > self.limits.disk_hangs:
             evidence = f"the disk has not answered for {hung:.0f} s"
             kept = State.FAILING, Reason.STATE_UNWRITABLE, evidence
+        self._full = (kept[2] or Reason.DISK_FULL.text) if kept[1] is Reason.DISK_FULL else ""
         self._see(Item.RECORDS, "", *kept, now)
 
     def collector(self, sent: Verdict | None, now: float) -> None:

@@ -13,9 +13,9 @@ from pqvpn.facts import Fact, FactHook
 from pqvpn.host.clock import now
 from pqvpn.observer.checks import Verdict
 from pqvpn.observer.crashes import Crashes, traced
+from pqvpn.observer.machine import meaning
 from pqvpn.observer.records import Records
 from pqvpn.observer.start import ObserverStart
-from pqvpn.reasons import Reason
 from pqvpn.resilience.health import State
 from pqvpn.telemetry.envelope import Envelope
 from pqvpn.telemetry.logfiles.files import LogFiles
@@ -84,7 +84,7 @@ class Keeping:
         """Whether records and log lines are kept."""
         if self._journal and self._journal.failure:
             detail = f"log: {self._journal.failure}, {self._journal.dropped} lines lost"
-            return State.WARNING, Reason.STATE_UNWRITABLE, detail
+            return State.WARNING, meaning(self._journal.error_number), detail
         return self.records.kept()
 
     # -- in the worker -----------------------------------------------------------------------------------------------

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from pqvpn.reasons import Reason
+from pqvpn.telemetry.spool.files import FULL
+
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _OPEN_FILES: Final = re.compile(r"^Max open files\s+(\d+)", re.MULTILINE)
 _PROBE: Final = ".probe"
@@ -29,10 +32,19 @@ class ProcessUse:
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """One look. `free` bytes of the state folder's file system, None: unknown; `refusal`: why it takes no file."""
+    """One look. `free` bytes of the state folder's file system, None: unknown; `refusal`: why it takes no file, in words.
+
+    `refused`: what that means.
+    """
 
     free: int | None
     refusal: str = ""
+    refused: Reason = Reason.STATE_UNWRITABLE
+
+
+def meaning(number: int | None) -> Reason:
+    """What it means that the state folder, where all records are, refused a write with this error number."""
+    return Reason.DISK_FULL if number in FULL else Reason.STATE_UNWRITABLE
 
 
 def processes(pids: Mapping[str, int]) -> tuple[ProcessUse, ...]:
@@ -47,7 +59,9 @@ def disk(state: Path) -> Disk:
         free = status.f_bavail * status.f_frsize
     except OSError:
         free = None
-    return Disk(free, _refusal(state))
+    if (error := _refusal(state)) is None:
+        return Disk(free)
+    return Disk(free, error.strerror or type(error).__name__, meaning(error.errno))
 
 
 def process_use(component: str, pid: int) -> ProcessUse | None:
@@ -72,8 +86,8 @@ def _existing(folder: Path) -> Path:
     return folder
 
 
-def _refusal(folder: Path) -> str:
-    """Why a file cannot be written in the folder, empty when it can: tried with a small one."""
+def _refusal(folder: Path) -> OSError | None:
+    """Why a file cannot be written in the folder, None when it can: tried with a small one."""
     probe = folder / _PROBE
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -84,5 +98,5 @@ def _refusal(folder: Path) -> str:
             os.close(descriptor)
         probe.unlink()
     except OSError as error:
-        return error.strerror or type(error).__name__
-    return ""
+        return error
+    return None

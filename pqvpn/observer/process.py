@@ -82,7 +82,7 @@ class ObserverProcess:
         self._crash = Boundary(self.publish, "observer", now)
         self._kills = Kills()
         self._faults: dict[str, tuple[int, float]] = {}
-        self._last_refusal = ""
+        self._last_refusal: tuple[Reason, str] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def run(self) -> None:
@@ -201,8 +201,9 @@ class ObserverProcess:
         add("crash_reports", lambda at: checks.crash_reports(keeping.crashes.sent(), at))
 
     def _kept(self) -> Verdict:
-        if self._last_refusal:
-            return State.WARNING, Reason.STATE_UNWRITABLE, f"last state: {self._last_refusal}"
+        if self._last_refusal is not None:
+            reason, text = self._last_refusal
+            return State.WARNING, reason, f"last state: {text}"
         return self._keeping.kept()
 
     def _pids(self) -> dict[str, int]:
@@ -234,9 +235,9 @@ class ObserverProcess:
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             last.write(self._folder, state)
-            self._last_refusal = ""
+            self._last_refusal = None
         except OSError as error:
-            self._last_refusal = error.strerror or type(error).__name__
+            self._last_refusal = machine.meaning(error.errno), error.strerror or type(error).__name__
 
     # -- answers -----------------------------------------------------------------------------------------------------
 

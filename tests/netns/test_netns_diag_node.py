@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -195,27 +196,38 @@ def test_a_disk_without_room(pair: tuple[Node, Node]) -> None:
 
 @pytest.mark.needs("mount", "umount")
 def test_a_full_disk(pair: tuple[Node, Node]) -> None:
-    """The state folder lies on a file system of its own, which is full."""
+    """The state folder lies on a file system of its own, which is full at the start, and becomes full again later."""
     alpha, beta = pair
     state = alpha.folder / "state"
     state.mkdir(0o700)
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(state)], capture_output=True, text=True
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(state)], capture_output=True, text=True
     )
     if mounted.returncode != 0:
         pytest.skip(f"nothing can be mounted here: {mounted.stderr.strip()}")
     try:
-        with contextlib.suppress(OSError), open(state / "filler", "wb") as filler:
-            while True:
-                filler.write(bytes(4096))
-                filler.flush()
+        alpha.set({"health": {"disk_free": "64KiB"}})
+        _fill(state)
         bring_up(alpha, beta)
-        full = first(alpha, "host.state_unwritable")
-        assert "No space left on device" in evidence(full)
-        assert full["severity"] == "warning"
+        for _ in range(2):
+            full = first(alpha, "telemetry.disk_full")
+            assert full["subject"] == {"kind": "node", "name": "alpha"}
+            assert "No space left on device" in evidence(full)
+            assert full["severity"] == "warning"
+            (state / "filler").unlink()
+            healthy(alpha)
+            wait_for("records on the disk", lambda: list((state / "spool").glob("*")), 10)
+            _fill(state)
     finally:
         alpha.down()
         subprocess.run(["umount", "-l", str(state)], check=True)
+
+
+def _fill(folder: Path) -> None:
+    """Take every byte that is left."""
+    with contextlib.suppress(OSError), open(folder / "filler", "ab", buffering=0) as filler:
+        while True:
+            filler.write(bytes(4096))
 
 
 def test_a_state_folder_that_cannot_be_written(pair: tuple[Node, Node]) -> None:

@@ -350,7 +350,7 @@ def test_disk_full(running: tuple[Node, Node]) -> None:
         alpha.wait_running(30.0)
         assert ping(alpha.namespace, "10.7.0.2", 10).lost < 10
         wait_for("the disk to be told", lambda: items(alpha)["host.disk"]["state"] == "failing", timeout=20.0)
-        assert items(alpha)["host.disk"]["code"] == "host.state_unwritable"
+        assert items(alpha)["host.disk"]["code"] == "telemetry.disk_full"
         shown = alpha.cli("health", check=False)
         assert shown.returncode == 1
         assert "host.disk" in shown.stdout

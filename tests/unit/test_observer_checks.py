@@ -16,7 +16,7 @@ from pqvpn.facts import (
     SocketsObserved,
 )
 from pqvpn.observer.checkbook import Checkbook
-from pqvpn.observer.checks import Checks
+from pqvpn.observer.checks import Checks, Verdict
 from pqvpn.observer.machine import Disk, ProcessUse
 from pqvpn.reasons import Reason
 from pqvpn.resilience.health import Finding, Health, Item, State
@@ -293,9 +293,26 @@ def test_disk_descriptors_and_memory(house: House) -> None:
     assert house.finding(Item.DISK).reason is Reason.DISK_LOW
     assert house.finding(Item.MEMORY, "control").state is State.FAILING
     assert house.finding(Item.DESCRIPTORS, "control").evidence == "control has 1000 of 1024"
-    look((), Disk(1 << 30, "No space left on device"))
+    look((), Disk(1 << 30, "Read-only file system"))
     assert house.finding(Item.DISK).reason is Reason.STATE_UNWRITABLE
+    look((), Disk(0, "No space left on device", Reason.DISK_FULL))
+    assert house.finding(Item.DISK).reason is Reason.DISK_FULL
     assert {f.item for f in house.health.report(house.now)} == {Item.DISK}, "processes that are gone are forgotten"
+
+
+def test_a_disk_that_has_room_for_the_probe_and_not_for_records_is_full(house: House) -> None:
+    def pass_by(seconds: int, kept: Verdict) -> None:
+        for _ in range(seconds):
+            house.now += 1.0
+            house.checks.records(kept, 0.0, house.now)
+            house.checks.disk(Disk(1 << 20), house.now)
+
+    pass_by(10, (State.WARNING, Reason.DISK_FULL, "No space left on device"))
+    first, second = house.health.report(house.now)
+    assert (first.item, first.reason, first.evidence) == (Item.DISK, Reason.DISK_FULL, "No space left on device")
+    assert (second.item, second.suppressed_by) == (Item.RECORDS, "host.disk")
+    pass_by(70, (State.OK, None, ""))
+    assert house.finding(Item.DISK).reason is Reason.DISK_LOW
 
 
 def test_records_link_and_collector(house: House) -> None:

@@ -1,5 +1,6 @@
 """The observer's parts: what reads facts, what waits for the disk, what looks at the machine, what it knows."""
 
+import errno
 import os
 import socket
 import threading
@@ -148,6 +149,8 @@ def test_a_state_folder_that_takes_nothing_says_why(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("a file in its place")
     use = machine.disk(tmp_path / "state")
     assert use.refusal in ("File exists", "Not a directory")
+    assert use.refused is Reason.STATE_UNWRITABLE
+    assert machine.meaning(errno.ENOSPC) is machine.meaning(errno.EDQUOT) is Reason.DISK_FULL
 
 
 # Knowledge

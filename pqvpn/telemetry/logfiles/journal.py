@@ -21,7 +21,7 @@ MOST_WAITING: Final = 8192
 
 
 class Journal:
-    """Facts in, lines out. `failure`: why the disk took nothing last time, empty when it did."""
+    """Facts in, lines out. `failure`: why the disk took nothing last time, empty when it did; `error_number` of that."""
 
     def __init__(self, files: LogFiles, levels: Levels, redactor: Scrubs) -> None:
         self._files = files
@@ -31,6 +31,7 @@ class Journal:
         self._lock = threading.Lock()
         self.levels = levels
         self.failure = ""
+        self.error_number: int | None = None
         self.dropped = 0
         self.written = 0
 
@@ -63,7 +64,7 @@ class Journal:
         try:
             self._files.write(batch)
         except OSError as error:
-            self.failure = error.strerror or type(error).__name__
+            self.failure, self.error_number = error.strerror or type(error).__name__, error.errno
             with self._lock:
                 self._waiting.extendleft(reversed(batch))
                 self._shorten()
