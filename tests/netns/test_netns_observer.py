@@ -149,7 +149,7 @@ def test_levels_outlive_those_who_log(running: tuple[Node, Node]) -> None:
 
 
 def test_stopped(running: tuple[Node, Node]) -> None:
-    """An observer that hangs costs the tunnel nothing, and a shutdown no time."""
+    """An observer that hangs costs the tunnel nothing; what it costs a shutdown says test_netns_shutdown.py."""
     alpha, beta = running
     assert alpha.process is not None
     alpha.kill("observer", signal.SIGSTOP)
@@ -162,9 +162,7 @@ def test_stopped(running: tuple[Node, Node]) -> None:
     assert ping(alpha.namespace, "10.7.0.2", 3).lost == 0
     refused = alpha.cli("health", check=False)
     assert (refused.returncode, "cli.observer_unreachable" in refused.stderr) == (os.EX_UNAVAILABLE, True)
-    took = alpha.down()
-    print(f"ended after {took:.3f} s beside a stopped observer")
-    assert took < 1.5  # below one second on an idle machine
+    alpha.down()
 
 
 def test_it_knows_of_the_end(running: tuple[Node, Node]) -> None:
