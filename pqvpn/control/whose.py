@@ -69,7 +69,7 @@ class Whose:
                 return ("", effect.peer, effect.attempt) if effect.peer else NOBODY
             case effects.Install(session):
                 return self._session(session)
-            case effects.SelectForSending() | effects.SetPathMtu() | effects.Failed():
+            case effects.SelectForSending() | effects.SetPathMtu() | effects.Surveyed() | effects.Failed():
                 return self.peer(effect.peer_id)
             case effects.Tell(fact):
                 about = (getattr(fact, name, "") for name in ("session_id", "peer", "attempt"))

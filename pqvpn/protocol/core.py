@@ -24,6 +24,7 @@ from pqvpn.protocol.effects import (
     SelectForSending,
     SendFrame,
     Session,
+    Surveyed,
     Tell,
     Transmit,
     Trigger,
@@ -36,6 +37,7 @@ from pqvpn.protocol.peer import Peer
 from pqvpn.protocol.roster import Roster
 from pqvpn.protocol.session import Due, LiveSession
 from pqvpn.protocol.settings import POLICY_FULL, NodeSettings, PeerSettings
+from pqvpn.protocol.survey import Survey
 from pqvpn.protocol.views import PeerView, view_of
 from pqvpn.reasons import Reason
 from pqvpn.wire.address import Address
@@ -193,6 +195,17 @@ class Core:
         effects = self._attempts.proven(peer) if force else []
         return self._done(effects + self._attempts.start(peer, now, Trigger.OPERATOR if force else trigger))
 
+    def survey(self, peer_id: bytes, now: float) -> list[Effect]:
+        """An operator asks what a peer's path is like now; `Surveyed` tells. Nothing that the node goes by changes."""
+        peer = self._context.peers.get(peer_id)
+        if peer is None or peer.sending is None or not peer.sending.confirmed:
+            return [Surveyed(peer_id, None)]
+        if peer.survey is None:
+            number = 0 if peer.path_mtu is None else peer.path_mtu.number
+            timeout = self._context.timers.mtu_probe_timeout
+            peer.survey = Survey(peer_id, self._context.random, timeout, number, now)
+        return self._done(peer.surveyed(now))
+
     def worn(self, slot: int, now: float) -> list[Effect]:
         """A lane: a send counter passed the cipher's rekey limit."""
         held = self._live.get(slot)
@@ -257,6 +270,7 @@ class Core:
         for peer in self._context.peers.values():
             probing = peer.path_mtu.deadline() if peer.path_mtu is not None and peer.sending else None
             times += [] if probing is None else [probing]
+            times += [] if peer.survey is None else [peer.survey.deadline()]
         if self._live or self._context.armed or self._to_be_called():
             times.append(self._ticked + min(HEARTBEAT, timers.keepalive / 5))
         # what stays due after a tick waits for something else, such as a handshake under way: the driver must not spin
@@ -336,7 +350,7 @@ class Core:
             before = peer.path_mtu.current
             effects += peer.probes(peer.path_mtu.tick(now, moving, live.path.rtt))
             effects += peer.mtu_changed(before)
-        return effects
+        return effects + peer.surveyed(now)
 
     def _enforce_policy(self, peer: Peer, now: float) -> list[Effect]:
         """Erase sessions of another policy than the one in force, and warn while a peer is degraded."""

@@ -180,6 +180,32 @@ class Tell:
 
 
 @dataclass(frozen=True, slots=True)
+class PathSurvey:
+    """What `survey.py` found. `source`: our own address; `sent`: challenges; `rtts`: seconds, of those answered.
+
+    Sizes are inner packets: `top` the session's, `size` the largest that the path carries, None when the search came to no
+    end; `largest`: that was acknowledged, 0: none was. `finished`: not cut short by its time or the session's end.
+    """
+
+    endpoint: Address | None = None
+    source: bytes | None = None
+    top: int = 0
+    sent: int = 0
+    rtts: tuple[float, ...] = ()
+    size: int | None = None
+    largest: int = 0
+    finished: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Surveyed:
+    """A survey that was asked for is over; `found` None: there is no session to look on."""
+
+    peer_id: bytes
+    found: PathSurvey | None
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """An unexpected error in what was due for one peer. What was held with it is gone; the others are not touched."""
 
@@ -187,4 +213,6 @@ class Failed:
     error: Exception
 
 
-Effect = Transmit | Install | SelectForSending | Erase | SendFrame | MoveEndpoint | SetPathMtu | Tell | Failed
+Effect = (
+    Transmit | Install | SelectForSending | Erase | SendFrame | MoveEndpoint | SetPathMtu | Tell | Surveyed | Failed
+)

@@ -46,6 +46,8 @@ def receive(
 def _responded(
     peer: Peer, live: LiveSession, frame: PathResponse, source: Address, timers: Timers, now: float
 ) -> list[Effect]:
+    if peer.survey is not None and peer.survey.responded(frame.nonce, source, now):
+        return []
     moved, effects = live.path.responded(frame.nonce, source, now)
     name, session_id = peer.settings.name, live.session.session_id.hex()
     if not live.validated and live.path.sample is not None:
@@ -59,6 +61,8 @@ def _responded(
 
 
 def _acknowledged(peer: Peer, frame: MtuAck, now: float) -> list[Effect]:
+    if peer.survey is not None and peer.survey.acknowledged(frame.id, frame.size, now):
+        return []
     if peer.path_mtu is None:
         return []
     before = peer.path_mtu.current

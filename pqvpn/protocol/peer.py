@@ -17,6 +17,7 @@ from pqvpn.protocol.effects import (
     SelectForSending,
     SendFrame,
     SetPathMtu,
+    Surveyed,
     Tell,
     Trigger,
     Why,
@@ -24,6 +25,7 @@ from pqvpn.protocol.effects import (
 from pqvpn.protocol.pmtu import PathMtu, Probe
 from pqvpn.protocol.session import LiveSession
 from pqvpn.protocol.settings import PeerSettings, Timers
+from pqvpn.protocol.survey import Survey
 from pqvpn.reasons import Reason
 from pqvpn.wire.address import Address
 from pqvpn.wire.control import Close, CloseReason, MtuProbe
@@ -42,6 +44,7 @@ class Peer:
     selected: int | None = None
     crossing: tuple[int, int, float] | None = None  # rule 6: the slot kept, the other, since when
     path_mtu: PathMtu | None = None
+    survey: Survey | None = None  # an operator looks at the path
     last_endpoint: Address | None = None  # where a session last was
     last_received: float | None = None
     trouble: Reason | None = None  # why the last attempt failed
@@ -148,6 +151,15 @@ class Peer:
         if self.selected is None:
             return []
         return [SendFrame(self.selected, KIND_CONTROL, MtuProbe(p.number, p.size).encode(), p.size) for p in probes]
+
+    def surveyed(self, now: float) -> list[Effect]:
+        """What is due of the survey under way."""
+        if self.survey is None:
+            return []
+        effects = self.survey.tick(self.sending, now)
+        if any(isinstance(effect, Surveyed) for effect in effects):
+            self.survey = None
+        return effects
 
     def path_began(self, timers: Timers, now: float) -> list[Effect]:
         """The session in use is on a path that is new to us: look how much it carries."""

@@ -92,6 +92,15 @@ class PathMtu:
             return self._send(now, rtt) if self._tries < TRIES else self._no_answer(now, rtt)
         return self._climb(now, rtt)
 
+    def awaits(self, number: int, size: int) -> bool:
+        """Whether a probe with this number and size is out."""
+        return self._outstanding.get(number) == size
+
+    @property
+    def number(self) -> int:
+        """The last probe's."""
+        return self._number
+
     def acknowledged(self, number: int, size: int, now: float) -> None:
         """The peer got probe `number` with `size` bytes. What matches no outstanding probe is ignored."""
         if self._outstanding.pop(number, None) != size:
