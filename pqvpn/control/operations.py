@@ -1,4 +1,4 @@
-"""What an operator can ask a running node for: status, reload, reconnect, breakers, down.
+"""What an operator can ask a running node for: status, reload, reconnect, breakers, probe, down.
 
 Owns the operations of the control socket and the requests that wait for the supervisor's answer. Knows no protocol.
 """
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pqvpn.control import loglevels, supervision
 from pqvpn.control.api import Api, RequestRefusedError
+from pqvpn.control.probing import Probing
 from pqvpn.control.supervision import (
     BreakerRequested,
     Configure,
@@ -40,6 +41,7 @@ class Operations:
 
     def __init__(self, process: "ControlProcess") -> None:
         self._process = process
+        self.probing = Probing(process)
         self._requests = count(1)
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._api: Api | None = None
@@ -57,6 +59,7 @@ class Operations:
             "log_level": self.log_level,
             "breakers": self.breakers,
             "breaker": self.breaker,
+            "probe": self.probe,
             "down": self.down,
         }
         self._api = Api(listener, operations, self._process.failed)
@@ -125,6 +128,11 @@ class Operations:
     async def breakers(self, _: dict[str, Any]) -> dict[str, Any]:
         """Every breaker of control and supervisor."""
         return {"breakers": self._process.breakers()}
+
+    async def probe(self, _: dict[str, Any]) -> dict[str, Any]:
+        """What the network allows, probed now or a moment ago."""
+        found = await self.probing.ask()
+        return self._mask.fields(found) if self._mask else found
 
     async def breaker(self, request: dict[str, Any]) -> dict[str, Any]:
         """Open, close or reset the breaker named."""

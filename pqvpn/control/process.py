@@ -316,6 +316,7 @@ class ControlProcess:
                 found = parse(packet)
                 if found is not None and found.port == self.start.listen:
                     self._decide(lambda: self.core.icmp(found.kind, found.to, now()))  # noqa: B023 - called at once
+                    self.operations.probing.icmp(found.kind, found.to)
 
     # -- what is shown -----------------------------------------------------------------------------------------------
 
@@ -373,6 +374,8 @@ class ControlProcess:
                 self.lanes.set_path_mtu(effect)
             case effects.Tell(fact):
                 self.publish(fact)
+            case effects.Surveyed():
+                self.operations.probing.surveyed(effect)
             case effects.Failed(_, error):
                 self.edge.record("core", error)
 

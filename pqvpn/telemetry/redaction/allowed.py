@@ -30,6 +30,10 @@ health items item since evidence depends_on depends-on title summary verdict ver
 age_seconds written observed_at live ready checks value values metrics labels unit kind type records dropped segments bytes
 oldest newest seconds observer spool exporter drainer queue sent unsent key suppressed_by stopped
 """
+_PROBES = """
+families family able route refused translated seen probed finished answered rtt_most_ms outside arrived largest in_use icmp
+dns source
+"""
 _CRASHES = """
 event_id timestamp platform release environment transaction fingerprint exception values stacktrace frames filename function
 lineno in_app module mechanism handled type tags contexts extra breadcrumbs category data threads trace runtime os
@@ -66,5 +70,5 @@ ALLOWED: frozenset[str] = frozenset(
     | names.ATTRIBUTES
     | {reason.name.lower() for reason in DropReason}
     | set(Envelope.__struct_fields__)
-    | {name for listed in (_STATUS, _LINES, _HEALTH, _CRASHES, _CONVENTIONS) for name in listed.split()}
+    | {name for listed in (_STATUS, _LINES, _HEALTH, _PROBES, _CRASHES, _CONVENTIONS) for name in listed.split()}
 )
