@@ -20,6 +20,7 @@ from pqvpn.reasons import Reason
 if TYPE_CHECKING:
     from pqvpn.diag.gather import Places
     from pqvpn.diag.inquiry import Inquiry
+    from pqvpn.diag.net import Name
     from pqvpn.diag.opened import Opened
     from pqvpn.diag.report import Line
     from pqvpn.telemetry.store import SpanRecord
@@ -207,18 +208,51 @@ def _events(events: Iterable[Any], asked: "Inquiry", json: bool) -> None:
             show(history.event_lines(event, asked.known.now, width(), peer=True))
 
 
-@app.command(epilog=options.examples("pqvpn diag net", "pqvpn diag net --json"))
-def net(context: typer.Context, config: options.Config = None, json: options.Json = False) -> None:
-    """Show what this network allows: UDP, path MTU, NAT, DNS, clock. Only looks configured names up; sends nothing else."""
-    from pqvpn.diag import net as network
-    from pqvpn.diag import report
+@app.command(epilog=options.examples("pqvpn diag net", "pqvpn diag net --json", "pqvpn diag net --no-probe"))
+def net(
+    context: typer.Context,
+    probe: Annotated[
+        bool, typer.Option("--probe/--no-probe", help="Have the running node probe, or send nothing at all.")
+    ] = True,
+    config: options.Config = None,
+    json: options.Json = False,
+) -> None:
+    """Probe what this network allows: UDP, path MTU, NAT, DNS, clock. Of a node that is down, show what was recorded.
 
-    hosts = [] if opened else network.configured_hosts(places(context, config).configuration)
-    told = network.document(inquiry(context, config).known, network.look_up(hosts))
+    The node challenges each peer on its session, measures how large packets get through, and looks configured names up;
+    eight seconds at most. Nothing goes to anybody else, and sessions are not disturbed.
+    """
+    from pqvpn.diag import kernel, netlines, report
+    from pqvpn.diag import net as network
+
+    known, probed, why, found = inquiry(context, config).known, None, "", []
+    if opened:
+        why = "it is read from a bundle"
+    elif probe:
+        where = places(context, config)
+        with output.progress("asking the node to probe, 8 s at most"):
+            probed, why = network.probe(known, where.runtime, client.request)
+            found = [] if probed is not None else _look_up(where)
+    told = network.document(known, found, probed, why, None if opened else kernel.clock())
     if json:
-        output.print_json(report.headed("net", told))
+        output.print_json(report.headed("net", {"node": known.name, "knowledge": report.knowledge(known)} | told))
     else:
-        show(network.lines(told, width()))
+        show(netlines.lines(told, width()))
+
+
+def _look_up(where: "Places") -> "list[Name]":
+    """The configured names, asked for by this command; with `redact.addresses = "mask"` without addresses."""
+    from dataclasses import replace
+
+    from pqvpn.diag import net as network
+
+    found = network.look_up(network.configured_hosts(where.configuration))
+    if not network.masked(where.configuration):
+        return found
+    from pqvpn.telemetry.redaction import Policy, Redactor
+
+    hide = Redactor(Policy("mask", b"", frozenset(each.host for each in found)))
+    return [replace(each, host=hide.text(each.host), addresses=tuple(map(hide.text, each.addresses))) for each in found]
 
 
 @app.command(epilog=options.examples("pqvpn diag metrics", "pqvpn diag metrics pqvpn.peer.rtt --since 1h"))

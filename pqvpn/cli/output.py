@@ -4,10 +4,11 @@ Owns the format of both. Errors go to stderr, as code, place, what and remedy; c
 NO_COLOR is set (no-color.org).
 """
 
+import contextlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -96,6 +97,31 @@ def _trace(error: BaseException) -> list[str]:
         lines += ["Traceback (most recent call last):\n", *traceback.format_tb(each.__traceback__)]
         lines.append(f"{type(each).__qualname__}{said}\n")
     return lines
+
+
+@contextlib.contextmanager
+def progress(what: str) -> Iterator[None]:
+    """Say on a terminal what is waited for, and how long it has taken; nothing is left of it afterwards."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    import threading
+    import time
+
+    ended, began = threading.Event(), time.monotonic()
+
+    def tell() -> None:
+        while not ended.wait(0.2):
+            print(f"\r{what} ({time.monotonic() - began:.0f} s)", end="", file=sys.stderr, flush=True)
+
+    telling = threading.Thread(target=tell, daemon=True)
+    telling.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        telling.join()
+        print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
 def columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -6,16 +6,17 @@ Owns which facts of the kernel belong to a diagnosis. Knows nothing of the node.
 import ctypes
 import os
 import platform
+import struct
 from collections.abc import Iterable
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 _STA_UNSYNC = 0x40
 _TIME_ERROR = 5
 _TIMEX_SIZE = 256  # struct timex has 208 bytes
-_STATUS_OFFSET = 40
+_STA_NANO = 0x2000
 _ENTRIES_MOST = 2000
 _SYSCTLS = (
     "net/core/rmem_max", "net/core/wmem_max", "net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding",
@@ -26,18 +27,33 @@ _TABLES = ("net/dev", "net/snmp")  # none that writes addresses as bare hex digi
 _TABLE_MOST = 64 << 10
 
 
-def clock_synchronised() -> bool | None:
-    """Whether the kernel says that the wall clock is kept right (adjtimex(2), read only); None: it cannot be asked."""
+class Clock(NamedTuple):
+    """The wall clock in the kernel's words. `offset`: seconds still to be slewed, `error`: at most so wrong; None unknown."""
+
+    synchronised: bool | None = None
+    offset: float | None = None
+    error: float | None = None
+
+
+def clock() -> Clock:
+    """How well the wall clock is kept (adjtimex(2), read only)."""
     try:
         libc = ctypes.CDLL(None, use_errno=True)
         buffer = ctypes.create_string_buffer(_TIMEX_SIZE)
         state = libc.adjtimex(buffer)
     except (OSError, AttributeError):
-        return None
+        return Clock()
     if state < 0:
-        return None
-    status = int.from_bytes(buffer.raw[_STATUS_OFFSET : _STATUS_OFFSET + 4], "little", signed=True)
-    return not (status & _STA_UNSYNC) and state != _TIME_ERROR
+        return Clock()
+    _, offset, _, error, _, status = struct.unpack_from("@Illlli", buffer.raw)
+    if status & _STA_UNSYNC or state == _TIME_ERROR:
+        return Clock(synchronised=False)
+    return Clock(True, offset / (1e9 if status & _STA_NANO else 1e6), error / 1e6)
+
+
+def clock_synchronised() -> bool | None:
+    """Whether the kernel says that the wall clock is kept right; None: it cannot be asked."""
+    return clock().synchronised
 
 
 def machine() -> dict[str, str]:

@@ -15,6 +15,7 @@ def test_addresses_in_status(policy: str, shown: bool) -> None:
     with Lab() as lab:
         pair = make_pair(lab, settings={"redact": {"addresses": policy}})
         told = json.dumps(pair.a.status()) + pair.a.cli("status").stdout
+        told += pair.a.cli("diag", "net", "--json").stdout
     for address in (*OUTER4[1:], *INNER4):
         assert (address in told) is shown
     assert "beta" in told

@@ -13,7 +13,7 @@ import pytest
 from diag_cases import NOW, SESSION, event, item, knowledge, lost, peer
 from test_diag_words import attempt, point
 
-from pqvpn.diag import bundle, history, net, report, series, traces
+from pqvpn.diag import bundle, history, net, netlines, report, series, traces
 from pqvpn.diag.gather import Places
 from pqvpn.diag.inquiry import Inquiry
 from pqvpn.diag.opened import Opened
@@ -310,6 +310,6 @@ def test_nonsense_in_every_file(tmp_path: Path, file: str) -> None:
         traces.lines(inquiry.records.spans(), NOW)
         series.overview(series.series(inquiry.records.metrics()))
         inquiry.logs()
-        net.lines(net.document(inquiry.known, []))
+        netlines.lines(net.document(inquiry.known, []))
         for each in inquiry.known.peers:
             history.lines(history.history(inquiry.known, each, (), 60.0), NOW)

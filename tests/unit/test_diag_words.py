@@ -3,7 +3,7 @@
 import pytest
 from diag_cases import NOW, SESSION, event, item, knowledge, lost, peer
 
-from pqvpn.diag import explanations, history, net, plots, report, series, traces, words
+from pqvpn.diag import explanations, history, net, netlines, plots, report, series, traces, words
 from pqvpn.diag.nearest import by_prefix, nearest
 from pqvpn.diag.rules import diagnose
 from pqvpn.drops import DropReason
@@ -360,13 +360,13 @@ def test_net() -> None:
         peers=(SILENT, peer("gamma")),
     )
     told = net.document(known, [net.Name("beta", "beta.example", (), 0.1, "Name or service not known")])
-    shown = report.plain(net.lines(told))
+    shown = report.plain(netlines.lines(told))
     assert "the network answers port unreachable (192.0.2.2:51820)" in shown
     assert "datagrams get through both ways" in shown
     assert "moved once within a day" in shown
-    assert "cannot be" in shown
+    assert "is not in the protocol" in shown
     assert "beta.example: Name or service not known in 100 ms" in shown
-    assert "look-ups of 1 configured names" in shown
+    assert "look-ups of 1 configured name;" in shown
 
 
 def test_names_are_looked_up_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
