@@ -117,6 +117,18 @@ _BY_REASON: dict[Reason, tuple[type[PqvpnError], ...]] = {
 }
 
 
+def reason_of(error: BaseException) -> Reason:
+    """The code with which an error is told: its own, or that of the kernel's refusal, or that nobody foresaw it."""
+    if isinstance(error, PqvpnError):
+        return error.reason
+    return Reason.KERNEL_REFUSED if isinstance(error, OSError) else Reason.INTERNAL
+
+
+def is_foreseen(error: BaseException) -> bool:
+    """Whether an error is a problem only, and no crash to report: a class of ours, or what the kernel refused."""
+    return isinstance(error, OSError | PqvpnError)
+
+
 def classes_of(reason: Reason) -> tuple[type[PqvpnError], ...]:
     """With which classes a reason is raised; where it is never raised but only told, the class that it belongs to.
 

@@ -28,8 +28,8 @@ _NICE = 5
 def main() -> int:
     """Become control and serve; returns the exit code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
+    stacks.watch(int(sys.argv[2]))  # first: what ends this process from here on leaves its place, and no text
     privileges.confine(os.getppid())  # a parent that is gone already closed the link as well
-    stacks.watch(int(sys.argv[2]))
     gc.freeze()
     return serve(socket.socket(fileno=int(sys.argv[1])))
 

@@ -19,8 +19,8 @@ from pqvpn.host import privileges, stacks
 def main() -> int:
     """Wait, become what is wanted, and serve; returns the exit code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's ^C is for the supervisor
+    stacks.watch(int(sys.argv[2]))  # first: what ends this process from here on leaves its place, and no text
     privileges.confine(os.getppid())  # a parent that is gone already closed the link as well
-    stacks.watch(int(sys.argv[2]))
     gc.collect()
     gc.freeze()
     link = socket.socket(fileno=int(sys.argv[1]))

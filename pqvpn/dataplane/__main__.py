@@ -11,7 +11,7 @@ from pqvpn.dataplane.worker import main
 from pqvpn.host import privileges, stacks
 
 if __name__ == "__main__":
+    stacks.watch(int(sys.argv[2]))  # first: what ends this process from here on leaves its place, and no text
     # a parent that is gone already closed the link as well, and the lane ends by that
     privileges.confine(os.getppid())
-    stacks.watch(int(sys.argv[2]))
     sys.exit(main(int(sys.argv[1])))

@@ -28,10 +28,10 @@ def watch(descriptor: int) -> None:
     """Have this process's stacks written there on SIGSEGV, SIGABRT, SIGBUS, SIGFPE, SIGILL, when `ASK` comes, and when an
     exception ends it: Python would write that one's text to standard error, and it may hold a secret.
     """
-    faulthandler.enable(file=descriptor, all_threads=True)
-    faulthandler.register(ASK, file=descriptor, all_threads=True)
     _last.append(descriptor)
     sys.excepthook = _leave
+    faulthandler.enable(file=descriptor, all_threads=True)
+    faulthandler.register(ASK, file=descriptor, all_threads=True)
 
 
 def leave(error: BaseException) -> None:
@@ -40,10 +40,11 @@ def leave(error: BaseException) -> None:
 
 
 def _leave(kind: type[BaseException], _: BaseException, trace: TracebackType | None) -> None:
-    from pqvpn.telemetry.crashes import describe
+    with contextlib.suppress(Exception):  # else Python would write both exceptions, with their texts
+        from pqvpn.telemetry.crashes import describe
 
-    if _last:
-        os.write(_last[-1], describe.last_words(kind, trace).encode("utf-8", "replace"))
+        if _last:
+            os.write(_last[-1], describe.last_words(kind, trace).encode("utf-8", "replace"))
 
 
 def read(descriptor: int) -> str:

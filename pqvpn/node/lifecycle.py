@@ -19,7 +19,7 @@ from pqvpn.config.schema import NodeConfig
 from pqvpn.control import supervision
 from pqvpn.control.supervision import ProcessInfo
 from pqvpn.dataplane.counters import Counters
-from pqvpn.errors import PqvpnError
+from pqvpn.errors import PqvpnError, reason_of
 from pqvpn.facts import ConfigurationLoaded, Fact, NodeStarted, NodeStopped
 from pqvpn.host import clock, privileges, udp
 from pqvpn.host.clock import now
@@ -35,7 +35,7 @@ from pqvpn.node.state import Code, State
 from pqvpn.node.upgrade import SIGNALS, Upgrade
 from pqvpn.node.watch import InterfaceWatch
 from pqvpn.reasons import Reason
-from pqvpn.resilience.boundary import Boundary, reason_of
+from pqvpn.resilience.boundary import Boundary
 from pqvpn.resilience.registry import Action, Kind, Registry
 from pqvpn.resilience.supervisor import Supervisor
 from pqvpn.telemetry import jsonlog

@@ -39,11 +39,12 @@ def _observe(start: "ObserverStart", link: socket.socket) -> int:
     import asyncio
     import gc
 
+    from pqvpn.errors import PqvpnError, reason_of
     from pqvpn.facts import Problem
     from pqvpn.host import stacks
     from pqvpn.observer.process import ObserverProcess
-    from pqvpn.reasons import Reason
     from pqvpn.telemetry import jsonlog
+    from pqvpn.telemetry.crashes.telling import detail_of
     from pqvpn.telemetry.redaction import Policy, Redactor
 
     policy = Policy(start.addresses, start.pseudonym_key, frozenset(start.hosts))  # type: ignore[arg-type]
@@ -68,9 +69,9 @@ def _observe(start: "ObserverStart", link: socket.socket) -> int:
     try:
         asyncio.run(serve())
     except Exception as error:  # noqa: BLE001 - the process's boundary: told by type, never by text, then restarted
-        jsonlog.publish(Problem(Reason.INTERNAL, "observer", type(error).__name__))
+        jsonlog.publish(Problem(reason_of(error), "observer", detail_of(error)))
         stacks.leave(error)  # the supervisor reports it: the link's other end is not ours
-        return os.EX_SOFTWARE
+        return error.exit_code if isinstance(error, PqvpnError) else os.EX_SOFTWARE
     return os.EX_OK
 
 

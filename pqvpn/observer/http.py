@@ -44,10 +44,15 @@ class Breakers(Protocol):
         """Open, close or reset one. Raises PqvpnError or ValueError."""
 
 
+def _untold(_: Exception) -> None:
+    pass
+
+
 class Application:
     """The ASGI application. `report()` gives the content of `/health`, `metrics(accept)` (body, content type).
 
-    `token` None: everybody who reaches the socket may ask. `breakers` None: there is no /breakers.
+    `failed` hears of an answer that could not be made. `token` None: everybody who reaches the socket may ask. `breakers`
+    None: there is no /breakers.
     """
 
     def __init__(
@@ -56,10 +61,12 @@ class Application:
         metrics: Callable[[str], tuple[bytes, str]],
         token: str | None = None,
         breakers: Breakers | None = None,
+        failed: Callable[[Exception], None] = _untold,
     ) -> None:
         self._breakers = breakers
         self._report = report
         self._metrics = metrics
+        self._failed = failed
         self._token = token.encode() if token else None
 
     async def __call__(self, scope: Scope, _: Any, send: Send) -> None:
@@ -67,7 +74,11 @@ class Application:
         if scope["type"] != "http":
             return
         headers = dict(scope["headers"])
-        status, kind, body = self._answer(scope, headers)
+        try:
+            status, kind, body = self._answer(scope, headers)
+        except Exception as error:  # noqa: BLE001 - the request's boundary: who asked is answered, without the text
+            self._failed(error)
+            status, kind, body = _error(500, "this cannot be told now; the log says why")
         answered = [
             (b"content-type", kind),
             (b"content-length", str(len(body)).encode()),

@@ -7,6 +7,7 @@ the others go on. Knows nothing of signals, spool or log lines beyond handing fa
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 import socket
@@ -17,7 +18,7 @@ from typing import Any, Final
 
 from pqvpn.dataplane.counters import Counters
 from pqvpn.dataplane.routes import PROBE_ADDRESS
-from pqvpn.facts import Fact, HealthChanged, LevelChanged, Problem, RetryEnded, RetryWaiting
+from pqvpn.facts import Fact, HealthChanged, LevelChanged, RetryEnded, RetryWaiting
 from pqvpn.host.clock import now, spent
 from pqvpn.host.kills import Kills
 from pqvpn.host.knock import knock
@@ -25,6 +26,7 @@ from pqvpn.observer import crashes, http, machine, obituary
 from pqvpn.observer import start as starting
 from pqvpn.observer.checkbook import Checkbook
 from pqvpn.observer.checks import Checks, Verdict
+from pqvpn.observer.faults import Faults
 from pqvpn.observer.intake import BATCH, Intake
 from pqvpn.observer.keeping import Keeping
 from pqvpn.observer.knowledge import Knowledge
@@ -52,7 +54,8 @@ _ALONE: Final = 2.0
 _HTTP_AGAIN: Final = 1.0
 _HTTP_LONGEST: Final = 30.0
 _HTTP_LIVED: Final = 60.0
-_FAULT_TOLD_EVERY: Final = 60.0
+_REST: Final = 0.2
+"""Seconds without reading facts after reading failed."""
 
 
 class ObserverProcess:
@@ -64,12 +67,15 @@ class ObserverProcess:
         self._link = link
         self._redactor = redactor
         self._ended = asyncio.Event()
+        self._crash = Boundary(self.publish, "observer", now)
+        self._faults = Faults(self.publish, self._crash.caught, now)
+        self._boundary = self._faults.boundary
         self._intake = Intake(socket.socket(fileno=start.link))
         self._counters = Counters(start.counters)
         self._limits = start.health.limits
         self._health = Health(limits=self._limits)
         self._checks = Checks(self._health, began, self._limits)
-        self._book = Checkbook(spent, lambda name, error: self._fault(f"check.{name}", error))
+        self._book = Checkbook(spent, lambda name, error: self._faults.tell(f"check.{name}", error))
         self._traffic = Traffic(self._health, self._limits, self._tun_reads, _probe)
         self._progress = Progress(self._health, self._limits, began, lambda: self._checks.pids, self._counters.progress)
         self._lag = 0.0
@@ -79,16 +85,14 @@ class ObserverProcess:
         self._folder = Path(start.state_folder)
         self._keeping = Keeping(start, redactor, self._counters, self._soon, self.publish, self._store_crashes)
         self._enter_checks()
-        self._crash = Boundary(self.publish, "observer", now)
         self._kills = Kills()
-        self._faults: dict[str, tuple[int, float]] = {}
         self._last_refusal: tuple[Reason, str] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def run(self) -> None:
         """Serve until the supervisor closes the link or SIGTERM comes."""
         loop = self._loop = asyncio.get_running_loop()
-        loop.set_exception_handler(lambda _, context: self._fault("loop", context.get("exception")))
+        loop.set_exception_handler(lambda _, context: self._faults.tell("loop", context.get("exception")))
         loop.add_signal_handler(signal.SIGTERM, self._ended.set)
         self._link.setblocking(False)
         loop.add_reader(self._link, self._from_supervisor)
@@ -99,30 +103,46 @@ class ObserverProcess:
         self._worker.submit("open", self._keeping.open)
         loop.add_reader(self._start.link, self._readable)
         tasks = [asyncio.create_task(each) for each in (*self._timers(), *self._servers())]
-        await self._ended.wait()
+        told = asyncio.create_task(self._ended.wait())
+        done, _ = await asyncio.wait({told, *tasks}, return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:
             task.cancel()
         loop.remove_reader(self._start.link)
         self._goodbye(now() + GOODBYE)
+        if told not in done:  # without one of its tasks an observer only seems to live: a new one has all of them
+            raise done.pop().exception() or RuntimeError("a task ended")
 
     def publish(self, fact: Fact) -> None:
-        """A fact of the observer's own."""
-        if fact.told:
-            jsonlog.publish(fact)
-        self._take(envelope.stamped(fact, "observer"), fact)
+        """A fact of the observer's own. Never raises."""
+        with self._boundary("publish"):
+            if fact.told:
+                with contextlib.suppress(Exception):  # standard error is not the only place where it is told
+                    jsonlog.publish(fact)
+            self._take(envelope.stamped(fact, "observer"), fact)
 
     # -- facts -------------------------------------------------------------------------------------------------------
 
     def _readable(self) -> None:
-        batch = list(self._intake.read(BATCH))
-        self._from_supervisor()  # what it said before these facts were told: hosts among them must be known by now
-        for stamped, fact in batch:
-            self._take(stamped, fact)
+        try:
+            batch = list(self._intake.read(BATCH))
+            self._from_supervisor()  # what it said before these facts were told: hosts among them must be known by now
+            for stamped, fact in batch:
+                self._take(stamped, fact)
+        except Exception as error:  # noqa: BLE001 - facts wait in the kernel; what fails at once again must not take the processor
+            self._faults.tell("link", error)
+            if self._loop:
+                self._loop.remove_reader(self._start.link)
+                self._loop.call_later(_REST, self._read_again)
+
+    def _read_again(self) -> None:
+        if self._loop and not self._ended.is_set():
+            self._loop.add_reader(self._start.link, self._readable)
 
     def _take(self, stamped: Envelope, fact: Fact) -> None:
         time_ = now()
         if isinstance(fact, LevelChanged):
-            self._set_level(fact)
+            with self._boundary("levels"):
+                self._set_level(fact)
         with self._boundary("health"):
             self._book.take(fact, time_)
         with self._boundary("state"):
@@ -148,10 +168,13 @@ class ObserverProcess:
     async def _every(self, seconds: Callable[[], float], name: str, do: Callable[[], None]) -> None:
         """Do something again and again. Every timer measures how late the loop came to it."""
         while True:
-            due = now() + (wait := seconds())
-            await asyncio.sleep(wait)
-            self._lag = max(self._lag, now() - due)
+            wait, due = _REST, float("inf")
             with self._boundary(name):
+                wait = seconds()
+                due = now() + wait
+            await asyncio.sleep(wait)
+            with self._boundary(name):
+                self._lag = max(self._lag, now() - due)
                 do()
 
     def _tell_lag(self) -> None:
@@ -243,11 +266,12 @@ class ObserverProcess:
 
     def _servers(self) -> Iterator[Coroutine[Any, Any, None]]:
         records = self._keeping.records
-        unix = http.Application(self._report, records.metrics_text, breakers=records)
+        failed = functools.partial(self._faults.tell, "http")
+        unix = http.Application(self._report, records.metrics_text, breakers=records, failed=failed)
         yield self._serve(unix, socket.socket(fileno=self._start.health_socket))
         if self._start.health_tcp >= 0:
             token = None if self._start.tcp_is_loopback else self._start.health.token
-            tcp = http.Application(self._report, self._keeping.records.metrics_text, token)
+            tcp = http.Application(self._report, records.metrics_text, token, failed=failed)
             yield self._serve(tcp, socket.socket(fileno=self._start.health_tcp))
 
     async def _serve(self, application: http.Application, listener: socket.socket) -> None:
@@ -257,13 +281,15 @@ class ObserverProcess:
             try:
                 await http.serve(application, listener.dup())
             except Exception as error:  # noqa: BLE001 - answers are not what the observer may die of
-                self._fault("http", error)
-            if now() - began > _HTTP_LIVED and (tries := waits.reset()):
-                self.publish(RetryEnded("http", "", tries, "recovered"))
-            wait = waits.next()
-            self.publish(RetryWaiting("http", "", waits.tries, round(wait, 3), Reason.INTERNAL))
+                self._faults.tell("http", error)
+            wait = _HTTP_LONGEST
+            with self._boundary("http"):
+                if now() - began > _HTTP_LIVED and (tries := waits.reset()):
+                    self.publish(RetryEnded("http", "", tries, "recovered"))
+                wait = waits.next()
+                self.publish(RetryWaiting("http", "", waits.tries, round(wait, 3), Reason.INTERNAL))
+                began = now() + wait
             await asyncio.sleep(wait)
-            began = now()
 
     def _report(self) -> dict[str, Any]:
         return self._knowledge.health(self._findings(), now(), time.time_ns())
@@ -273,15 +299,8 @@ class ObserverProcess:
 
     # -- faults and the end ------------------------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def _boundary(self, where: str) -> Any:
-        try:
-            yield
-        except Exception as error:  # noqa: BLE001 - the boundary: one consumer must not cost the others their facts
-            self._fault(where, error)
-
     def _job_failed(self, name: str, error: Exception) -> None:
-        self._soon(lambda: self._fault(name, error))
+        self._soon(lambda: self._faults.tell(name, error))
 
     def _soon(self, do: Callable[[], None]) -> None:
         """Have something done in the loop, from any thread."""
@@ -289,32 +308,37 @@ class ObserverProcess:
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(do)
 
-    def _fault(self, where: str, error: BaseException | None) -> None:
-        """Tell of an internal error, at most once a minute for each place: the consumer that failed may be the teller."""
-        count, told = self._faults.get(where, (0, 0.0))
-        time_ = now()
-        tell = not told or time_ - told > _FAULT_TOLD_EVERY
-        self._faults[where] = (count + 1, time_ if tell else told)
-        if tell:
-            detail = f"{type(error).__name__} at {_place(error)} ({count + 1} so far)"
-            self.publish(Problem(Reason.INTERNAL, f"observer.{where}", detail))
-            if error is not None:
-                self._crash.caught(error)
-
     def _store_crashes(self) -> None:
         self._worker.submit("crashes", self._keeping.crashes.store)
 
     def _from_supervisor(self) -> None:
-        with self._boundary("supervisor"), contextlib.suppress(BlockingIOError, ConnectionResetError):
-            while message := self._link.recv(starting.LARGEST_NEWS):
-                if (news := starting.news_of(message)) is not None:
-                    self._redactor.learn(news.hosts)
-                    self._keeping.records.apply(news.breakers)
-                    self._apply(news.limits)
-                else:
-                    self._counters.show_progress("observer")
-                    self._progress.poked(now())
-            self._ended.set()
+        while (message := self._word()) is not None:
+            if not message:
+                self._ended.set()
+                return
+            with self._boundary("supervisor"):
+                self._obey(message)
+
+    def _word(self) -> bytes | None:
+        """The supervisor's next message; empty: it closed the link, None: there is none now."""
+        try:
+            return self._link.recv(starting.LARGEST_NEWS)
+        except (
+            BlockingIOError,
+            ConnectionResetError,
+        ):  # it closed without reading all: what it said before can be read
+            return None
+        except OSError:  # as good as closed; and readable for ever
+            return b""
+
+    def _obey(self, message: bytes) -> None:
+        if (news := starting.news_of(message)) is not None:
+            self._redactor.learn(news.hosts)
+            self._keeping.records.apply(news.breakers)
+            self._apply(news.limits)
+        else:
+            self._counters.show_progress("observer")
+            self._progress.poked(now())
 
     def _apply(self, limits: Limits) -> None:
         """[health] was changed: each timer takes its new interval after the one that runs."""
@@ -324,18 +348,23 @@ class ObserverProcess:
     def _goodbye(self, deadline: float) -> None:
         """Read what is left, then flush within the time that is left."""
         signal.setitimer(signal.ITIMER_REAL, _LAST_WORD)
-        while now() < deadline - 0.6 * GOODBYE and (left := list(self._intake.read(BATCH))):
-            for stamped, fact in left:
-                self._take(stamped, fact)
-        if not self._knowledge.stopped and obituary.is_gone(self._start.supervisor_pid):
-            deadline += _ALONE  # nobody waits for us, and nobody else can tell
-            signal.setitimer(signal.ITIMER_REAL, _LAST_WORD + _ALONE)
-            self._keeping.crashes.patience = crashes.ALONE
-            self.publish(obituary.of_supervisor(self._start, self._kills))
-        self._keeping.close(now())
-        self._write_last()
-        self._worker.submit("end", self._keeping.finish)
-        self._worker.end(max(0.01, deadline - now()))
+        with self._boundary("last facts"):
+            while now() < deadline - 0.6 * GOODBYE and (left := list(self._intake.read(BATCH))):
+                for stamped, fact in left:
+                    self._take(stamped, fact)
+        with self._boundary("obituary"):
+            if not self._knowledge.stopped and obituary.is_gone(self._start.supervisor_pid):
+                deadline += _ALONE  # nobody waits for us, and nobody else can tell
+                signal.setitimer(signal.ITIMER_REAL, _LAST_WORD + _ALONE)
+                self._keeping.crashes.patience = crashes.ALONE
+                self.publish(obituary.of_supervisor(self._start, self._kills))
+        with self._boundary("close"):
+            self._keeping.close(now())
+        with self._boundary("last"):
+            self._write_last()
+        with self._boundary("end"):
+            self._worker.submit("end", self._keeping.finish)
+            self._worker.end(max(0.01, deadline - now()))
 
 
 def _probe(interface: str, count: int) -> None:
@@ -348,10 +377,3 @@ def _told(change: Change) -> HealthChanged:
     return HealthChanged(
         finding.name, str(finding.state), str(change.before), finding.reason, finding.evidence, peer=peer
     )
-
-
-def _place(error: BaseException | None) -> str:
-    trace = error.__traceback__ if error else None
-    while trace and trace.tb_next:
-        trace = trace.tb_next
-    return f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}" if trace else "an unknown place"

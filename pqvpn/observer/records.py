@@ -173,10 +173,15 @@ class Records:
             batch = list(self._waiting)
             self._waiting.clear()
             self._waiting_size = 0
-        if self._keeper and batch:
-            self._keeper.append_many(batch)
-        elif self._keeper:
-            self._keeper.tidy()
+        try:
+            if self._keeper and batch:
+                self._keeper.append_many(batch)
+            elif self._keeper:
+                self._keeper.tidy()
+        except Exception:  # it never does; if it does, what is gone is counted
+            with self._lock:
+                self._lost += sum(items for _, _, items in batch)
+            raise
 
     def read(self, pids: dict[str, int], now: float, lost: dict[str, int]) -> Readings:
         """What the metrics show of processes, lanes and losses. `lost`: facts that did not get as far as here, by cause."""

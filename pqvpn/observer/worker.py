@@ -4,6 +4,7 @@ Owns the thread and its queue of named jobs: one that waits already is not queue
 neither memory nor the loop that reads facts. Knows nothing of what the jobs do.
 """
 
+import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -64,10 +65,11 @@ class Worker:
                 if not self._jobs:
                     return
                 name, job = self._jobs.popitem(last=False)
-                self._busy_since = self._clock()
             try:
+                self._busy_since = self._clock()
                 job()
             except Exception as error:  # noqa: BLE001 - the thread's boundary: one job must not end the others
-                self._failed(name, error)
+                with contextlib.suppress(Exception):  # nor must telling of it
+                    self._failed(name, error)
             finally:
                 self._busy_since = None

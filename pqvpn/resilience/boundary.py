@@ -18,6 +18,7 @@ from pqvpn.errors import (
     RelayError,
     TelemetryError,
     TunError,
+    is_foreseen,
 )
 from pqvpn.reasons import Action, Reason
 
@@ -52,13 +53,6 @@ def actions_of(error: Exception) -> tuple[Action, ...]:
     return (error.action if isinstance(error, PqvpnError) else Action.RETRY,)
 
 
-def reason_of(error: BaseException) -> Reason:
-    """The code with which an error is told."""
-    if isinstance(error, PqvpnError):
-        return error.reason
-    return Reason.KERNEL_REFUSED if isinstance(error, OSError) else Reason.INTERNAL
-
-
 @dataclass(slots=True)
 class _Place:
     untold: int = 0
@@ -90,7 +84,7 @@ class Boundary:
 
     def failed(self, where: str, error: Exception, fallback: Callable[[], object] | None = None) -> Action:
         """Tell a failure and act on it."""
-        if not isinstance(error, OSError | PqvpnError):
+        if not is_foreseen(error):
             self.unexpected = error
         self.record(where, error)
         self._in_row[where] = self._in_row.get(where, 0) + 1
@@ -103,7 +97,12 @@ class Boundary:
 
     def record(self, where: str, error: Exception) -> None:
         """Tell only: for what a stranger may have caused, which must not end anything."""
-        place, now = self._place(f"{where} {type(error).__name__}"), self._clock()
+        try:
+            now = self._clock()
+        except Exception:  # noqa: BLE001 - without a clock nothing can be told, and nothing must spin
+            self._pause = PAUSE
+            return
+        place = self._place(f"{where} {type(error).__name__}")
         if now - place.failed_at < _CLOSE:
             self._pause = PAUSE
         place.failed_at = now

@@ -128,7 +128,7 @@ def tick() -> None:
 
 def of_record(record: logging.LogRecord, debug: bool = False) -> LogLine:
     """A record of the standard `logging` package as a fact. `debug`: with the text of its exception."""
-    text, place, error, trace = record.getMessage(), f"{record.filename}:{record.lineno}", "", ""
+    text, place, error, trace = _message(record), f"{record.filename}:{record.lineno}", "", ""
     if record.exc_info and record.exc_info[0]:
         kind, value, raised = record.exc_info
         frames = extract_tb(raised)
@@ -139,6 +139,12 @@ def of_record(record: logging.LogRecord, debug: bool = False) -> LogLine:
         if debug:
             text = f"{text}: {value}"
     return LogLine(text, record.levelname.lower(), record.name, place, error, trace)
+
+
+def _message(record: logging.LogRecord) -> str:
+    """What it says. Of the event loop's own complaints the first line: the others show exceptions and what was called with."""
+    text = record.getMessage()
+    return text.partition("\n")[0] if record.name == "asyncio" else text
 
 
 def _now() -> float:

@@ -24,11 +24,12 @@ class Publisher:
 
     def __call__(self, fact: Fact) -> None:
         """Tell a fact to whoever listens."""
-        if fact.told:
-            jsonlog.publish(fact)
-        jsonlog.tick()
+        with contextlib.suppress(Exception):  # what cannot be told costs its line, not whoever published it
+            if fact.told:
+                jsonlog.publish(fact)
+            jsonlog.tick()
         if self._send:
-            with contextlib.suppress(Exception):  # what cannot be encoded costs its record, not whoever published it
+            with contextlib.suppress(Exception):  # likewise its record
                 self._send(fact)
 
 

@@ -1,19 +1,41 @@
-"""Faults by introspection: every public function and method of a package, and how to have one of them raise."""
+"""Faults by introspection: every public function and method of a package, and how to have one of them raise.
+
+Owns three things: what is public, what of it a piece of work calls (`watching`), and the fault itself (`raising`). A fault
+stands in the function's code and not in its name, so that it is met by whoever calls it, however the caller came by it.
+"""
 
 import importlib
 import inspect
 import pkgutil
 import sys
-from collections.abc import Callable, Iterator
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FunctionType
+from functools import cache
+from types import CodeType, FrameType, FunctionType
 from typing import Any
 
+from pqvpn.errors import NetworkError, PqvpnError, TelemetryError
+from pqvpn.reasons import Reason
+
 CANARY = "tell-tale-8d1f"
+PACKAGES = ("pqvpn.host", "pqvpn.control", "pqvpn.telemetry", "pqvpn.diag")
+KINDS = ("unexpected", "os", "family")
+"""What is raised: what nobody foresaw, the kernel's refusal, an error of the package's own class."""
+FAMILIES: dict[str, tuple[type[PqvpnError], Reason]] = {
+    "pqvpn.host": (NetworkError, Reason.KERNEL_REFUSED),
+    "pqvpn.control": (PqvpnError, Reason.REQUEST_REFUSED),
+    "pqvpn.telemetry": (TelemetryError, Reason.RECORDS_DROPPED),
+    "pqvpn.diag": (PqvpnError, Reason.BUNDLE_UNREADABLE),
+}
+_ANY = (PqvpnError, Reason.REQUEST_REFUSED)
+_CALLED = ("__call__", "__enter__", "__exit__", "__iter__", "__next__")
+"""What is public although its name is not."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Target:
     """A function: of a module, or of a class in it."""
 
@@ -24,55 +46,130 @@ class Target:
     def __str__(self) -> str:
         return ".".join(part for part in (self.module.removeprefix("pqvpn."), self.owner, self.name) if part)
 
+    @property
+    def package(self) -> str:
+        return ".".join(self.module.split(".")[:2])
 
-def targets(package: str) -> list[Target]:
-    """Every public function of a package, so that a new one is covered without a list."""
-    found: list[Target] = []
-    root = importlib.import_module(package)
-    for info in pkgutil.walk_packages(root.__path__, f"{package}."):
-        if info.name.endswith("__main__"):
+    @property
+    def function(self) -> FunctionType:
+        """The plain function that is called in the end."""
+        module = sys.modules[self.module]
+        found = _plain(vars(getattr(module, self.owner) if self.owner else module)[self.name])
+        assert found is not None
+        return found
+
+    def error(self, kind: str, text: str = CANARY) -> Exception:
+        """What it raises; the text is in everything that has one."""
+        if kind == "unexpected":
+            return RuntimeError(text)
+        if kind == "os":
+            return OSError(5, text)
+        family, reason = FAMILIES.get(self.package, _ANY)
+        error = family(reason)
+        error.__context__ = RuntimeError(text)
+        return error
+
+    def told(self, kind: str) -> Reason:
+        """The code by which that must be told, by the table of docs/reasons.md."""
+        if kind == "family":
+            return FAMILIES.get(self.package, _ANY)[1]
+        return Reason.INTERNAL if kind == "unexpected" else Reason.KERNEL_REFUSED
+
+
+@cache
+def targets(*packages: str) -> tuple[Target, ...]:
+    """Every public function of packages, so that a new one is covered without a list."""
+    found: set[Target] = set()
+    for package in packages or PACKAGES:
+        root = importlib.import_module(package)
+        for info in pkgutil.walk_packages(root.__path__, f"{package}."):
+            found.update(_of_module(importlib.import_module(info.name)))
+    return tuple(sorted(found))
+
+
+def _of_module(module: Any) -> Iterator[Target]:
+    for name, value in vars(module).items():
+        if name.startswith("_") or getattr(value, "__module__", None) != module.__name__:
             continue
-        module = importlib.import_module(info.name)
-        for name, value in sorted(vars(module).items()):
-            if name.startswith("_") or getattr(value, "__module__", None) != info.name:
-                continue
-            if inspect.isfunction(value):
-                found.append(Target(info.name, "", name))
-            elif inspect.isclass(value):
-                methods = [n for n, v in vars(value).items() if not n.startswith("_") and inspect.isfunction(v)]
-                found += [Target(info.name, name, method) for method in sorted(methods)]
-    return found
+        if inspect.isclass(value):
+            if getattr(value, "_is_protocol", False):
+                continue  # says what others have, and is never called itself
+            for method, what in vars(value).items():
+                public = not method.startswith("_") or method in _CALLED
+                if public and (plain := _plain(what)) and plain.__code__.co_filename == module.__file__:
+                    yield Target(module.__name__, name, method)
+        elif _plain(value):
+            yield Target(module.__name__, "", name)
+
+
+def _plain(value: Any) -> FunctionType | None:
+    """The function in what a class or a module holds: behind a property, a class method, a cache."""
+    if isinstance(value, property):
+        value = value.fget
+    if isinstance(value, classmethod | staticmethod):
+        value = value.__func__
+    value = inspect.unwrap(value) if callable(value) and not inspect.isclass(value) else value
+    return value if isinstance(value, FunctionType) else None
 
 
 @contextmanager
-def raising(target: Target, make: Callable[[], Exception]) -> Iterator[list[int]]:
-    """Have the function raise wherever it is called from; gives the list of its calls."""
-    calls: list[int] = []
+def watching(among: Iterable[Target]) -> Iterator[set[Target]]:
+    """Which of them are called meanwhile, in this thread and in those that are started meanwhile."""
+    codes = {target.function.__code__: target for target in among}
+    reached: set[Target] = set()
 
-    def fail(*_: Any, **__: Any) -> Any:
-        calls.append(1)
-        raise make()
+    def note(frame: FrameType, event: str, _: Any) -> None:
+        if event == "call" and (target := codes.get(frame.f_code)):
+            reached.add(target)
 
-    async def fail_later(*_: Any, **__: Any) -> Any:
-        fail()
-
-    module = sys.modules[target.module]
-    holder: Any = getattr(module, target.owner) if target.owner else module
-    original: FunctionType = vars(holder)[target.name]
-    broken = fail_later if inspect.iscoroutinefunction(original) else fail
-    places = [(holder, target.name)] if target.owner else list(_mentions(original))
-    for place, name in places:
-        setattr(place, name, broken)
+    threading.setprofile(note)
+    sys.setprofile(note)
     try:
-        yield calls
+        yield reached
     finally:
-        for place, name in places:
-            setattr(place, name, original)
+        sys.setprofile(None)
+        threading.setprofile(None)  # type: ignore[arg-type] # it may be unset
 
 
-def _mentions(function: FunctionType) -> Iterator[tuple[Any, str]]:
-    for name, module in list(sys.modules.items()):
-        if name.startswith("pqvpn"):
-            for attribute, value in list(vars(module).items()):
-                if value is function:
-                    yield module, attribute
+@contextmanager
+def raising(target: Target, *kinds: str, text: str = CANARY) -> Iterator[list[str]]:
+    """Have the function raise whoever calls it, one kind after the other; gives what was raised so far."""
+    raised: list[str] = []
+
+    def fail() -> None:
+        kind = kinds[len(raised) % len(kinds)]
+        raised.append(kind)
+        raise target.error(kind, text)
+
+    function = target.function
+    original = function.__code__
+    function.__code__ = _raiser(original, fail)
+    try:
+        yield raised
+    finally:
+        function.__code__ = original
+
+
+def _raiser(original: CodeType, fail: Callable[[], None]) -> CodeType:
+    """Code that calls `fail`, whatever it is given, and closes over as much as the original does."""
+    cells = [f"c{n}" for n in range(len(original.co_freevars))]
+    lines = [
+        "def outer(*_):",
+        *(f"  {cell} = None" for cell in cells),
+        f"  {'async ' if inspect.CO_COROUTINE & original.co_flags else ''}def f(*_, **__):",
+        f"    ({''.join(f'{cell}, ' for cell in cells)})",
+        "    'FAIL'()",
+        "  return f",
+    ]
+    space: dict[str, Any] = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # "'str' object is not callable": it will be something that is
+        exec("\n".join(lines), space)  # a template with nothing in it but names of ours
+    code: CodeType = space["outer"]().__code__
+    return code.replace(
+        co_consts=tuple(fail if const == "FAIL" else const for const in code.co_consts),
+        co_name=original.co_name,
+        co_qualname=original.co_qualname,
+        co_filename=original.co_filename,
+        co_firstlineno=original.co_firstlineno,
+    )

@@ -13,9 +13,10 @@ from pqvpn.errors import (
     RelayError,
     TelemetryError,
     TunError,
+    reason_of,
 )
 from pqvpn.reasons import Action, Reason
-from pqvpn.resilience.boundary import ACTIONS, PAUSE, TELL_EVERY, TRIES, Boundary, reason_of
+from pqvpn.resilience.boundary import ACTIONS, PAUSE, TELL_EVERY, TRIES, Boundary
 
 
 class Rig:

@@ -7,9 +7,8 @@ and how often something is told is the boundary's matter (`resilience/boundary.p
 import os
 from collections.abc import Callable
 
-from pqvpn.errors import PqvpnError
+from pqvpn.errors import PqvpnError, is_foreseen, reason_of
 from pqvpn.facts import FactHook, Problem
-from pqvpn.reasons import Reason
 from pqvpn.telemetry.crashes import describe
 
 
@@ -22,29 +21,23 @@ def teller(
     """
 
     def tell(where: str, error: Exception, count: int) -> None:
-        detail = _detail(error)
+        detail = detail_of(error)
         component = where if plain else f"{process}.{where}"
-        publish(Problem(_reason(error), component, f"{detail} ({count} times)" if count > 1 else detail))
-        if not isinstance(error, OSError | PqvpnError):
+        publish(Problem(reason_of(error), component, f"{detail} ({count} times)" if count > 1 else detail))
+        if not is_foreseen(error):
             caught(error)
 
     return tell
 
 
 def unexpected(error: Exception) -> PqvpnError:
-    """An exception that nobody foresaw, as one that can be shown: by type and place."""
-    told = PqvpnError(Reason.INTERNAL, _detail(error))
+    """An exception that nobody foresaw, or that is the kernel's refusal, as one that can be shown: by type and place."""
+    told = PqvpnError(reason_of(error), detail_of(error))
     told.__cause__ = error
     return told
 
 
-def _reason(error: Exception) -> Reason:
-    if isinstance(error, PqvpnError):
-        return error.reason
-    return Reason.KERNEL_REFUSED if isinstance(error, OSError) else Reason.INTERNAL
-
-
-def _detail(error: Exception) -> str:
+def detail_of(error: Exception) -> str:
     """Words of ours, the kernel's, or none: an exception's own text may hold what a peer or an operator sent."""
     if isinstance(error, PqvpnError):
         return error.detail

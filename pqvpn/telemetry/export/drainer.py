@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
+from pqvpn.errors import reason_of
 from pqvpn.reasons import Reason
 from pqvpn.telemetry.export.endpoint import Target
 from pqvpn.telemetry.export.outcome import Outcome, Sender, Verdict
@@ -20,6 +21,8 @@ from pqvpn.telemetry.spool.writer import uptime
 GOODBYE: Final = 0.4
 """Seconds that `stop` waits for the thread."""
 _IDLE: Final = 5.0
+_AFTER_A_FAULT: Final = 1.0
+"""Seconds of rest when the thread itself failed: what failed once may fail at once again."""
 _TRIES_OF_A_REFUSED_RECORD: Final = 3
 _MOST_REFUSED_IN_A_ROW: Final = 8
 """A collector that refuses one record after the other is set up wrong, or is none: from here on records are kept."""
@@ -129,15 +132,25 @@ class Drainer:
 
     def _run(self) -> None:
         while not self._stopped.is_set():
-            self._wake.clear()
             try:
-                wait = self._drain()
-            except Exception as error:  # noqa: BLE001 - the thread's boundary: sending must go on
-                wait = self._note(Outcome(Verdict.LATER, Reason.INTERNAL, type(error).__name__))
-            self._tell()
-            self._wake_within(wait)
+                self._turn()
+            except Exception as error:  # noqa: BLE001 - the thread's boundary: even what paces the tries has failed
+                self._state = replace(
+                    self._state, reachable=False, reason=reason_of(error), detail=type(error).__name__
+                )
+                self._stopped.wait(_AFTER_A_FAULT)
         for sender in self._senders.values():
             sender.close()
+
+    def _turn(self) -> None:
+        """Send what there is, tell, and wait for more."""
+        self._wake.clear()
+        try:
+            wait = self._drain()
+        except Exception as error:  # noqa: BLE001 - a fault of ours: as if the collector could not be had
+            wait = self._note(Outcome(Verdict.LATER, reason_of(error), type(error).__name__))
+        self._tell()
+        self._wake_within(wait)
 
     def _wake_within(self, seconds: float) -> None:
         """Wait; new records end the wait only when none is waiting for its next try."""
@@ -176,7 +189,7 @@ class Drainer:
         try:
             return sender.send(record)
         except Exception as error:  # noqa: BLE001 - a mistake of ours: one record must not keep the others back
-            return Outcome(Verdict.NEVER, Reason.INTERNAL, type(error).__name__)
+            return Outcome(Verdict.NEVER, reason_of(error), type(error).__name__)
         finally:
             self._sending = None
 
