@@ -86,6 +86,8 @@ def _look_up(place: int, peer: str, host: str, found: dict[int, Name]) -> None:
     except (OSError, UnicodeError) as error:
         text = getattr(error, "strerror", None) or type(error).__name__
         found[place] = Name(peer, host, (), time.monotonic() - began, str(text))
+    except Exception as error:  # noqa: BLE001 - the thread's boundary: Python would write the text to standard error
+        found[place] = Name(peer, host, (), time.monotonic() - began, type(error).__name__)
 
 
 def _is_address(host: str) -> bool:

@@ -27,7 +27,14 @@ except BaseException as error:
             os.set_inheritable(int(name), True)
         except OSError:
             pass
-    why = f"{type(error).__name__}: {error}"[:300]
+    trace = error.__traceback__
+    while trace.tb_next:
+        trace = trace.tb_next
+    why = f"{type(error).__name__} at {os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}"
+    if isinstance(error, ImportError):  # the commonest, and its text names modules; another text may hold a secret
+        why = f"{why}: {error}"[:300]
+    elif hasattr(error, "reason"):
+        why = f"{error.reason.code}, {why}"
     os.execv(former, [former, "-I", "-m", "pqvpn.node.resume", str(memory), why])
 sys.stderr.flush()
 sys.exit(code)

@@ -13,6 +13,7 @@ from pathlib import Path
 from pqvpn import __version__
 from pqvpn.errors import PqvpnError
 from pqvpn.node import state
+from pqvpn.telemetry.crashes.telling import detail_of
 
 _MODULES = (
     "pqvpn.node.resume", "pqvpn.control.process", "pqvpn.control.spare", "pqvpn.dataplane.worker",
@@ -32,8 +33,10 @@ def main() -> int:
         failed = selftest.failures()
     except PqvpnError as error:
         return _say({"refused": f"{error.reason.code}: {error}"})
-    except Exception as error:  # noqa: BLE001 - whatever it is, this version cannot run here
+    except ImportError as error:  # the commonest, and its text names modules
         return _say({"refused": f"{type(error).__name__}: {error}"})
+    except Exception as error:  # noqa: BLE001 - whatever it is, this version cannot run here; its text may hold a secret
+        return _say({"refused": detail_of(error)})
     if failed:
         return _say({"refused": f"crypto.self_test_failed: {', '.join(failed)}"})
     return _say({"version": __version__, "format": state.FORMAT})

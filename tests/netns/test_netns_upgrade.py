@@ -104,7 +104,7 @@ _BROKEN = {
     "import": ({"control/process.py": "\nimport no_such_module_anywhere\n"}, "node.upgrade_refused", "no_such_module"),
     "self-test": ({"crypto/selftest.py": "\ndef failures(): return ('ml_kem',)\n"}, "node.upgrade_refused", "ml_kem"),
     "format": ({"node/state.py": "\nFORMAT = 77\n"}, "node.upgrade_refused", "restart"),
-    "resume": ({"node/resume.py": _SUPERVISOR}, "node.upgrade_rolled_back", "broken"),
+    "resume": ({"node/resume.py": _SUPERVISOR}, "node.upgrade_rolled_back", "RuntimeError at resume.py"),
     "supervisor": ({"node/renewal.py": _SUPERVISOR_LATER}, "node.upgrade_rolled_back", "RuntimeError"),
     "child": ({"host/privileges.py": _EXITS}, "node.upgrade_rolled_back", "ended"),
     "lane": ({"dataplane/worker.py": "\ndef main(fd): raise SystemExit(3)\n"}, "node.upgrade_rolled_back", "lane-0"),
