@@ -74,17 +74,17 @@ class Interface:
 
     def __init__(self, name: str, identity: str, patience: float = PATIENCE) -> None:
         self._patience = patience
-        self._netlink: Any = Netlink(patience)
         self._mark = routing_mark(identity)
         self._metric = guard_metric(identity)
         self._routes: frozenset[str] = frozenset()
         self._networks: frozenset[str] = frozenset()
+        self._addresses: tuple[str, ...] = ()
+        self._netlink: Any = Netlink(patience)
         try:
             self._index = _index_of(self._netlink, name)
         except BaseException:
             self._netlink.close()
             raise
-        self._addresses: tuple[str, ...] = ()
         self._looker = Looker(self._netlink, self._index, name)
 
     def configure(self, addresses: Iterable[str], mtu: int) -> None:

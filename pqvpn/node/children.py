@@ -10,6 +10,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pqvpn.config.schema import NodeConfig
@@ -44,13 +45,29 @@ class Waiting:
         self.link.close()
         os.close(self.process.last_words)
 
+    def kill(self) -> None:
+        """Have nothing left of it."""
+        self.end()
+        self.process.popen.kill()
+        self.process.popen.wait()
+
+    @contextlib.contextmanager
+    def becoming(self) -> Iterator[None]:
+        """While it is made what it shall be: when that fails, nothing is left of it."""
+        try:
+            yield
+        except BaseException:
+            self.kill()
+            raise
+
 
 def spawn(module: str) -> Waiting:
     """Start an interpreter that imports `module` and waits. Raises OSError."""
     ours, theirs = supervision.link()
-    last_words = stacks.make()
+    last_words = -1
     with theirs:
         try:
+            last_words = stacks.make()
             popen = subprocess.Popen(  # noqa: S603 - our own interpreter and module, no input in the arguments
                 [sys.executable, "-I", "-m", module, str(theirs.fileno()), str(last_words)],
                 pass_fds=(theirs.fileno(), last_words),
@@ -59,9 +76,10 @@ def spawn(module: str) -> Waiting:
                 env={k: os.environ[k] for k in _KEPT_VARIABLES if k in os.environ},
                 cwd="/",
             )
-        except OSError:
+        except BaseException:
             ours.close()
-            os.close(last_words)
+            if last_words >= 0:
+                os.close(last_words)
             raise
     return Waiting(Process(popen, last_words), ours)
 

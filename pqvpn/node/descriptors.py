@@ -133,13 +133,21 @@ def once_free(acquire: Callable[[], T], stays: Callable[[], bool] = lambda: Fals
 
 def _mark(sockets: Iterable[socket.socket], config: NodeConfig) -> None:
     """Mark fresh sockets, or close them and raise NetworkError."""
-    mark, fresh = marks.routing_mark(str(config.path)), set(sockets)
+    fresh = set(sockets)
     try:
+        mark = marks.routing_mark(str(config.path))
         for sock in fresh:
-            sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, mark)
-    except OSError as error:
+            _set_mark(sock, mark)
+    except BaseException:
         for sock in fresh:
             sock.close()
+        raise
+
+
+def _set_mark(sock: socket.socket, mark: int) -> None:
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, mark)
+    except OSError as error:
         raise NetworkError(Reason.NO_PERMISSION, f"SO_MARK: {error.strerror}") from error
 
 

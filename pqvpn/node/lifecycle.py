@@ -88,8 +88,8 @@ class Node:
         self._crash = crashes.Boundary(self._publish, lastwords.SUPERVISOR, now)
         self._edge = Boundary(teller(self._publish, lastwords.SUPERVISOR, self._crash.caught), now)
         self._autopsy = Autopsy()
-        self._supervisor = Supervisor(self._selector, now, self._publish, self._tell_processes, self._autopsy)
-        self._spare = Spare(self._selector, now, self._publish, self._tell_processes)
+        self._supervisor = Supervisor(self._selector, now, self._publish, self._processes_changed, self._autopsy)
+        self._spare = Spare(self._selector, now, self._publish, self._processes_changed)
         self._lanes = translate.lanes(config)
         self._mtu = translate.mtu(config)
         self._service = Service(config, self._lanes, resumed.variables if resumed else None)
@@ -244,15 +244,25 @@ class Node:
 
     def _recreate_interface(self) -> None:
         """Somebody deleted it: make it anew and give its queues to lanes that take the places of the present ones."""
-        fresh = descriptors.open_interface(self._config, self._lanes)
-        self._held.tun.close()
-        self._held.tun = fresh
-        if self._interface:
-            self._interface.close()
-        self._open_interface()
-        for lane in range(self._lanes):
-            self._supervisor.replace(lane_name(lane))
-        self._service.keep(self._held)
+        fresh, before = descriptors.open_interface(self._config, self._lanes), self._interface
+        try:
+            self._open_interface()
+        except BaseException:  # it is gone as before, and whoever looks next sees that
+            fresh.close()
+            if self._interface and self._interface is not before:
+                self._interface.close()
+            self._interface = before
+            raise
+        with (
+            contextlib.ExitStack() as afterwards
+        ):  # what fails to be closed must not keep lanes from reading the new one
+            afterwards.callback(self._held.tun.close)
+            if before:
+                afterwards.callback(before.close)
+            self._held.tun = fresh
+            for lane in range(self._lanes):
+                self._supervisor.replace(lane_name(lane))
+            self._service.keep(self._held)
 
     def _reopen_socket(self, number: int) -> None:
         """Somebody shut it down: whoever used it is replaced by one that uses the fresh one, with its sessions kept."""
@@ -350,7 +360,7 @@ class Node:
 
     def _breaker_changed(self, fact: Fact) -> None:
         self._publish(fact)
-        self._tell_breakers()
+        self._edge.call("breakers", self._tell_breakers)  # control not told is no failure of what the breaker guards
 
     def _tell_breakers(self, request: int = 0) -> None:
         self._staff.tell(supervision.SupervisorBreakers(tuple(self._breakers.rows()), request))
@@ -384,9 +394,11 @@ class Node:
             self._observing.prepare(new)
             with self._netlink.guard():
                 self._set_routes(new)
-        except PqvpnError as error:
+        except Exception as error:
             self._observing.unprepare()
             self._set_routes(self._config)
+            if not isinstance(error, PqvpnError):
+                raise
             self._staff.tell(supervision.ReloadRefused(request, translate.errors(error)))
             return
         old, self._config = self._config, translate.in_force(self._config, new)
@@ -423,6 +435,9 @@ class Node:
     def _cover_lanes(self) -> None:
         if self._staff.cover_lanes():
             self._tell_processes()
+
+    def _processes_changed(self) -> None:
+        self._edge.call("processes", self._tell_processes)  # control not told is no failure of whoever was started
 
     def _tell_processes(self) -> None:
         own = ProcessInfo("supervisor", os.getpid(), 0, self._started_at)

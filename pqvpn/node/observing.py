@@ -181,8 +181,9 @@ class Observing:
         if self.enabled:
             self._settle()
         waiting = children.spawn(children.OBSERVER)
+        with waiting.becoming():
+            starting.send(waiting.link, self._message(counters))
         self.process_link = waiting.link
-        starting.send(waiting.link, self._message(counters))
         return waiting.process
 
     def poke(self) -> None:

@@ -111,9 +111,7 @@ class Spare:
         self.due = None
         waiting = self._forget()
         if waiting is not None:
-            waiting.end()
-            waiting.process.popen.kill()
-            waiting.process.popen.wait()
+            waiting.kill()
 
     def _ended(self) -> None:
         """It died without having been anything."""

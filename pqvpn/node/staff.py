@@ -132,19 +132,20 @@ class Staff:
     def _start_control(self) -> tuple[Process, Callable[[], None]]:
         self._forget_control()
         waiting, given = self._spare.take(children.CONTROL), self.given
-        children.make_control(
-            waiting,
-            given.config,
-            given.held,
-            given.api,
-            lanes=given.lanes,
-            started_at=given.started_at,
-            restarted=self.control_ready,
-            debug=given.debug,
-            facts=self._observing.facts,
-            policy=self._observing.policy,
-            quiet=self._observing.quiet,
-        )
+        with waiting.becoming():
+            children.make_control(
+                waiting,
+                given.config,
+                given.held,
+                given.api,
+                lanes=given.lanes,
+                started_at=given.started_at,
+                restarted=self.control_ready,
+                debug=given.debug,
+                facts=self._observing.facts,
+                policy=self._observing.policy,
+                quiet=self._observing.quiet,
+            )
         self._hear(waiting.link)
         return waiting.process, lambda: children.poke(waiting.link, supervision.POKE)
 
@@ -154,8 +155,9 @@ class Staff:
             self._replace_link(lane)
         self._linked.add(lane)
         waiting = self._spare.take(children.LANE)
+        with waiting.becoming():
+            children.make_lane(waiting.link, lane, self.given.lanes, self.given.mtu, self.given.held)
         self._lanes[lane] = waiting.link
-        children.make_lane(waiting.link, lane, self.given.lanes, self.given.mtu, self.given.held)
         return waiting.process, lambda: children.poke(waiting.link)
 
     def _replace_link(self, lane: int) -> None:

@@ -226,8 +226,7 @@ class Supervisor:
             except subprocess.TimeoutExpired:
                 popen.kill()
                 popen.wait()
-            if child.process.last_words >= 0:
-                os.close(child.process.last_words)
+            _close(child.process.last_words)
             self._forget(child)
 
     # -- starts ------------------------------------------------------------------------------------------------------
@@ -248,6 +247,7 @@ class Supervisor:
         if child.process:
             child.process.popen.kill()
             child.process.popen.wait()
+            _close(child.process.last_words)
             if child.pidfd >= 0:
                 self._forget(child)
             child.process = None
@@ -295,9 +295,10 @@ class Supervisor:
         if child.ordered:
             self._forget(child)
             child.start_again_at = now
-            self.start_due()
-            if ended.last_words >= 0:
-                os.close(ended.last_words)
+            try:
+                self.start_due()
+            finally:
+                _close(ended.last_words)
             return
         if child.well_at is not None and child.well_at <= now:
             self._is_well(child)
@@ -307,24 +308,27 @@ class Supervisor:
         self._forget(child)
         child.ended_at = now
         child.well_at = None
-        if decision.hopeless and child.essential:
-            self.fatal = code
-        elif decision.wait is not None:
-            child.restarts += 1
-            child.start_again_at = now + decision.wait
-            self.start_due()  # first of all: packets wait
-        self._tell(child, ended, decision)
+        try:
+            if decision.hopeless and child.essential:
+                self.fatal = code
+            elif decision.wait is not None:
+                child.restarts += 1
+                child.start_again_at = now + decision.wait
+                self.start_due()  # first of all: packets wait
+        finally:
+            self._tell(child, ended, decision)
 
     def _tell(self, child: Child, ended: Ended, decision: Decision) -> None:
-        if told := self.autopsy(ended):
-            self.publish(told)
-        if ended.last_words >= 0:
-            os.close(ended.last_words)
-        self._tell_wait(child, decision)
-        if decision.loop:
-            detail = f"{child.name} ended {len(child.history.ends)} times; next try in {decision.wait:.0f} s"
-            self.publish(Problem(Reason.RESTART_LOOP, "supervisor", detail))
-        self.on_change()
+        try:
+            if told := self.autopsy(ended):
+                self.publish(told)
+        finally:  # why it ended is one thing that is told, that it waits another
+            _close(ended.last_words)
+            self._tell_wait(child, decision)
+            if decision.loop:
+                detail = f"{child.name} ended {len(child.history.ends)} times; next try in {decision.wait:.0f} s"
+                self.publish(Problem(Reason.RESTART_LOOP, "supervisor", detail))
+            self.on_change()
 
     def _tell_wait(self, child: Child, decision: Decision) -> None:
         """A wait is told; one that never comes, or is none, ends the series."""
@@ -345,6 +349,11 @@ class Supervisor:
         os.close(child.pidfd)
         child.pidfd = -1
         child.process = None
+
+
+def _close(last_words: int) -> None:
+    if last_words >= 0:
+        os.close(last_words)
 
 
 def describe_exit(code: int) -> str:

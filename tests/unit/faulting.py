@@ -4,8 +4,10 @@ Owns three things: what is public, what of it a piece of work calls (`watching`)
 stands in the function's code and not in its name, so that it is met by whoever calls it, however the caller came by it.
 """
 
+import errno
 import importlib
 import inspect
+import os
 import pkgutil
 import sys
 import threading
@@ -59,11 +61,11 @@ class Target:
         return found
 
     def error(self, kind: str, text: str = CANARY) -> Exception:
-        """What it raises; the text is in everything that has one."""
+        """What it raises; the text is in its own, but for the kernel's words (`strerror`), which hold no secret."""
         if kind == "unexpected":
             return RuntimeError(text)
         if kind == "os":
-            return OSError(5, text)
+            return OSError(errno.EIO, os.strerror(errno.EIO), text)
         family, reason = FAMILIES.get(self.package, _ANY)
         error = family(reason)
         error.__context__ = RuntimeError(text)
@@ -136,29 +138,29 @@ def raising(target: Target, *kinds: str, text: str = CANARY) -> Iterator[list[st
     """Have the function raise whoever calls it, one kind after the other; gives what was raised so far."""
     raised: list[str] = []
 
-    def fail() -> None:
+    def error() -> Exception:
         kind = kinds[len(raised) % len(kinds)]
         raised.append(kind)
-        raise target.error(kind, text)
+        return target.error(kind, text)
 
     function = target.function
     original = function.__code__
-    function.__code__ = _raiser(original, fail)
+    function.__code__ = _raiser(original, error)
     try:
         yield raised
     finally:
         function.__code__ = original
 
 
-def _raiser(original: CodeType, fail: Callable[[], None]) -> CodeType:
-    """Code that calls `fail`, whatever it is given, and closes over as much as the original does."""
+def _raiser(original: CodeType, error: Callable[[], Exception]) -> CodeType:
+    """Code that raises what `error` makes, whatever it is given, and closes over as much as the original does: in its place."""
     cells = [f"c{n}" for n in range(len(original.co_freevars))]
     lines = [
         "def outer(*_):",
         *(f"  {cell} = None" for cell in cells),
         f"  {'async ' if inspect.CO_COROUTINE & original.co_flags else ''}def f(*_, **__):",
         f"    ({''.join(f'{cell}, ' for cell in cells)})",
-        "    'FAIL'()",
+        "    raise 'ERROR'()",
         "  return f",
     ]
     space: dict[str, Any] = {}
@@ -167,7 +169,7 @@ def _raiser(original: CodeType, fail: Callable[[], None]) -> CodeType:
         exec("\n".join(lines), space)  # a template with nothing in it but names of ours
     code: CodeType = space["outer"]().__code__
     return code.replace(
-        co_consts=tuple(fail if const == "FAIL" else const for const in code.co_consts),
+        co_consts=tuple(error if const == "ERROR" else const for const in code.co_consts),
         co_name=original.co_name,
         co_qualname=original.co_qualname,
         co_filename=original.co_filename,
