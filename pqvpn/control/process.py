@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
@@ -90,7 +91,7 @@ class ControlProcess:
     async def run(self) -> int:
         """Serve until the supervisor says `Shutdown` or goes away; returns the exit code."""
         loop = asyncio.get_running_loop()
-        loop.set_exception_handler(lambda _, context: self.failed("control", context.get("exception")))
+        loop.set_exception_handler(lambda _, context: self._failed_in_loop(context.get("exception")))
         self.boundary.watch()
         if self.failed_tests:
             self.publish(self.tests.problem(self.failed_tests, self.start.crypto_timeout))
@@ -409,6 +410,11 @@ class ControlProcess:
     def _due(self) -> None:
         self._timer = None
         self.do(lambda: self.core.tick(now()))
+
+    def _failed_in_loop(self, error: object) -> None:
+        self.failed("control", error)
+        if pause := self.edge.pause():  # what is still to be read calls again at once: it must not take the processor
+            time.sleep(pause)
 
     def failed(self, component: str, error: object) -> None:
         """What reached the event loop, a task or a request unexpectedly: told, and acted upon."""

@@ -24,7 +24,7 @@ PLACES = {
 HARMLESS = {"set", "_exit", "abort", "clear", "wait", "monotonic"}
 """What may be called without a boundary: none of it raises."""
 
-BOUNDARIES = {"call", "failed", "tell", "caught", "sleep"}
+BOUNDARIES = {"call", "failed", "_failed_in_loop", "tell", "caught", "sleep"}
 """What is one itself, or waits."""
 
 _TURN = "Node._turn calls it at the boundary of the supervisor"

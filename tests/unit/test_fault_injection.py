@@ -111,6 +111,23 @@ def test_control_goes_on_whatever_raises(
     assert CANARY not in "".join(capfd.readouterr())
 
 
+def test_what_fails_again_and_again_does_not_take_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    (target,) = (t for t in targets("pqvpn.control") if t.name == "receive_as_control")
+
+    async def poked() -> int:
+        rig, running = await restarted(None, None)
+        with raising(target, "unexpected") as calls:
+            rig.link.send(supervision.POKE)  # which stays to be read
+            await asyncio.sleep(0.5)
+        assert not running.done()
+        rig.process.ended.set()
+        await running
+        rig.close()
+        return len(calls)
+
+    assert 0 < asyncio.run(poked()) < 20
+
+
 COMMANDS = (("diag",), ("diag", "trace", "4f2a"))
 
 
