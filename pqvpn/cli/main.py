@@ -4,6 +4,7 @@ Owns exit codes (sysexits) and the last handler: nobody sees a stack trace who d
 commands are in `commands`.
 """
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -35,15 +36,22 @@ def _run(arguments: list[str], modes: output.Modes) -> int:
     except KeyboardInterrupt:
         return _INTERRUPTED
     except PqvpnError as error:
-        output.print_error(error, modes)
-        return error.exit_code
+        return _told(error, modes)
     except Exception as error:  # noqa: BLE001 - the outermost boundary
         from pqvpn.telemetry.crashes.telling import unexpected  # on errors only: commands start fast
 
-        told = unexpected(error)
-        output.print_error(told, modes)
-        return told.exit_code
+        return _told(unexpected(error), modes)
     return code
+
+
+def _told(error: PqvpnError, modes: output.Modes) -> int:
+    """Tell of what ended the command; its exit code."""
+    try:
+        output.print_error(error, modes)
+    except Exception:  # noqa: BLE001 - Python would write both exceptions, with their texts
+        with contextlib.suppress(OSError):
+            sys.stderr.write(f"error [{error.reason.code}]\n")
+    return error.exit_code
 
 
 def _carry_out(arguments: list[str], modes: output.Modes) -> int:
