@@ -101,7 +101,7 @@ class Staff:
             supervision.send(self._control, message, descriptor)
         except OSError as error:  # control is ending; its successor starts with everything
             detail = f"control takes no messages: {error.strerror}"
-            self._observing.publish(Problem(Reason.INTERNAL, "supervisor", detail))
+            self._observing.publish(Problem(Reason.KERNEL_REFUSED, "supervisor", detail))
 
     def cover_lanes(self) -> bool:
         """Have lanes that live carry those that are tried rarely; whether anything changed."""

@@ -5,6 +5,7 @@ imports. Says what was called, has what is named raise, and says how often it di
 """
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -19,9 +20,11 @@ from typing import Any, Self
 
 from lab import wait_for
 from lab.nodes import ROOT, Node
+from pqvpn.telemetry import jsonlog
+from pqvpn.telemetry.logfiles.repeats import Repeats
 from tests.unit.faulting import Target, raising, targets, watching
 
-SCOPE = ("pqvpn.host",)
+SCOPE = ("pqvpn.host", "pqvpn.control", "pqvpn.telemetry")
 _QUICK = {
     "pqvpn.node.spare": {"AFTER": 0.05, "_LONGEST": 0.2, "_LIVED": 0.0},
     "pqvpn.node.mending": {"_FIRST": 0.05, "_LONGEST": 0.1},
@@ -41,6 +44,7 @@ def main() -> None:
     for name, values in _QUICK.items():
         vars(importlib.import_module(name)).update(values)
     importlib.import_module("pqvpn.node.entry")
+    jsonlog._output.repeats = Repeats(burst=sys.maxsize)  # the same fault again and again is what is looked at
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
         listener.bind(place)
         listener.listen()
@@ -94,6 +98,7 @@ def _answer(asked: socket.socket, known: dict[str, Target], reached: set[Target]
 
 def _open() -> int:
     """How many descriptors this process has; /proc/self is not for one that may not be inspected."""
+    gc.collect()  # what hangs on an error that was told
     count = 0
     for number in range(1024):
         with contextlib.suppress(OSError):
@@ -127,6 +132,7 @@ class Run:
         self.node = stage.node
         self.began = len(self.node.log())
         self.last: set[str] = set()
+        self.held = 0  # descriptors that it had open, at most, when it was whole
         self._link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._link.connect(str(stage._place))
         self._link.settimeout(30.0)
@@ -169,6 +175,9 @@ class Run:
                 return code
             if any(record["event"] == "node.started" for record in self.told()):
                 return None
+            with contextlib.suppress(OSError):  # what tells may be what fails
+                if self.node.status()["node"]["state"] == "running":
+                    return None
         raise TimeoutError(f"neither up nor ended:\n{self.log()[-3000:]}")
 
     def end(self, seconds: float = 10.0) -> int:
