@@ -112,7 +112,8 @@ def progress(what: str) -> Iterator[None]:
 
     def tell() -> None:
         while not ended.wait(0.2):
-            print(f"\r{what} ({time.monotonic() - began:.0f} s)", end="", file=sys.stderr, flush=True)
+            with contextlib.suppress(Exception):  # the terminal is gone
+                print(f"\r{what} ({time.monotonic() - began:.0f} s)", end="", file=sys.stderr, flush=True)
 
     telling = threading.Thread(target=tell, daemon=True)
     telling.start()

@@ -55,8 +55,11 @@ class Lookups:
                 answer.set_result(result)
 
         def look_up() -> None:
-            result = _look_up(*wanted[1:])
-            with contextlib.suppress(RuntimeError):  # the process ends
+            try:
+                result = _look_up(*wanted[1:])
+            except Exception as failure:  # noqa: BLE001 - the thread's boundary: whoever waits gets an answer
+                result = _result([], 0.0, type(failure).__name__)
+            with contextlib.suppress(Exception):  # the process ends
                 loop.call_soon_threadsafe(told, result)
 
         try:

@@ -21,7 +21,7 @@ PLACES = {
     "signal": 1,
 }  # fmt: skip
 """What registers code, and which of its arguments that is."""
-HARMLESS = {"set", "_exit", "abort", "clear", "wait", "monotonic"}
+HARMLESS = {"set", "_exit", "abort", "cancel", "clear", "wait", "monotonic"}
 """What may be called without a boundary: none of it raises."""
 
 BOUNDARIES = {"call", "failed", "_failed_in_loop", "tell", "caught", "sleep"}
@@ -38,7 +38,12 @@ ELSEWHERE = {
     ("control/process.py", "self._due"): _LOOP,
     ("control/process.py", "self._tick"): _LOOP,
     ("control/api.py", "self._serve"): "Api._answer: the request's; beyond it the loop's handler",
-    ("control/watch.py", "_run_tests"): "Watch._check_aside, which waits for it",
+    ("control/lookups.py", "self._one"): "Lookups.ask, which takes its result",
+    ("control/lookups.py", "told"): _LOOP,
+    ("control/probing.py", "self._lookups.ask"): "Probing._probe, which waits for it",
+    ("control/probing.py", "self._probe"): "Probing.ask, which waits for it in the name of a request",
+    ("control/probing.py", "self._survey_one"): "Probing._survey, which takes its result",
+    ("host/rtnetlink.py", "future"): "run_until_complete, which waits for it",
     ("node/lifecycle.py", "lambda: reading.recv(64)"): _TURN,
     (
         "node/lifecycle.py",
