@@ -3,9 +3,10 @@
 Two connections run through the tunnel all the time. Each fault is done `--times` times to each kind of process, on the
 sending and on the receiving node by turns; the supervisor, whom only a service manager replaces, comes last. Bars: no
 connection lost; no pause above 100 ms when a lane is killed, none above 2 s when a process hangs (until it is found), none
-above the flow's own noise when control, the observer or the spare is killed; no counter used twice and no plaintext on
-the outer link, by captures of it. Noise is what undisturbed windows of the same run have: one of the same length stands
-before each fault, and a rank-sum test compares them.
+above the flow's own noise when control is killed; no counter used twice and no plaintext on the outer link, by captures of
+it. Noise is what undisturbed windows of the same run have: one of the same length stands before each fault, and a rank-sum
+test compares them. The observer and the spare have the bar of lanes: no packet waits for them, but on a machine without a
+free core their successors' start costs the flow some milliseconds.
 
 Faults: SIGKILL, SIGSEGV, SIGSTOP, and no more memory (by a cgroup, else RLIMIT_AS).
 Exit code: 0 when all bars are met; 1 when one is missed; 75 when only bars are missed that undisturbed windows miss as well

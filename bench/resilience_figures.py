@@ -107,7 +107,7 @@ def _bar(row: Row, floor: float) -> Verdict:
     longest, quiet = row.pauses[0], row.quiet[0]
     if row.fault == "stop":
         return _at_most(name, longest, HANG_PAUSE, floor)
-    if row.target == "lane":
+    if row.target != "control":  # a lane, or one that no packet waits for, whose successor takes the processor a little
         return _at_most(name, longest, LANE_PAUSE, floor)
     chance = rank_sum(row.pauses, row.quiet)
     text = (

@@ -34,6 +34,12 @@ def test_control_may_not_pause_above_noise() -> None:
     assert not judge(_samples("control", "kill", [p + 0.03 for p in same], quiet), CLEAN)[0].met
 
 
+def test_observer_and_spare_have_the_bar_of_lanes() -> None:
+    for target in ("observer", "spare"):
+        assert judge(_samples(target, "kill", [0.05, 0.1], [0.01, 0.01]), CLEAN)[0].met
+        assert not judge(_samples(target, "kill", [0.05, 0.11], [0.01, 0.01]), CLEAN)[0].met
+
+
 def test_supervisor_has_no_bar_of_its_own() -> None:
     assert len(judge(_samples("supervisor", "kill", [5.0], [0.0]), CLEAN)) == 3
 
