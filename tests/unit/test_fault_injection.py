@@ -46,9 +46,11 @@ async def ask(rig: Rig, request: bytes) -> None:
     with contextlib.suppress(OSError, TimeoutError):
         async with asyncio.timeout(0.5):
             reader, writer = await asyncio.open_unix_connection(rig.folder)
-            writer.write(request + b"\n")
-            answer = await reader.readline()
-            writer.close()
+            try:
+                writer.write(request + b"\n")
+                answer = await reader.readline()
+            finally:
+                writer.close()
             assert CANARY not in answer.decode()
 
 
@@ -85,7 +87,7 @@ async def campaign(package: str, kind: str) -> tuple[list[str], list[str], int]:
         expected = FAMILIES[package][1] if kind == "family" else None
         codes = {fact.reason for fact in rig.facts(Problem)}
         if called and expected and rig.facts(Crashed):
-            wrong.append(f"{target}: {codes}")
+            wrong.append(f"{target}: {codes}, {rig.facts(Crashed)}")
         if rig.process.ended.is_set() or running.done():
             if (str(target), kind) not in ENDS:
                 ended.append(str(target))
