@@ -24,12 +24,24 @@ def run(path: Path, config: NodeConfig, *, debug: bool = False) -> int:
             node = Node(path, config, api, folder.descriptor, debug=debug)
             return node.run()
     except Exception as error:
-        crash = lastwords.of(error, running=node is not None and node.started)
-        if crash is not None:
-            lastwords.report(config, crash, node.redacting if node else observing.policy_of(config))
+        _report(config, node, error)
         raise
     finally:
         folder.release()
+
+
+def _report(config: NodeConfig, node: Node | None, error: Exception) -> None:
+    """Have it known that the node ended by this exception, on the ways that no observer has taken."""
+    told = node.told if node else None
+    crash = told or lastwords.of(error, running=node is not None and node.started)
+    if crash is None:
+        return
+    policy = node.redacting if node else observing.policy_of(config)
+    lastwords.report(config, crash, policy)
+    if told is None:
+        from pqvpn.node import lasttrace
+
+        lasttrace.record(config, crash, policy)
 
 
 def clean(path: Path, config: NodeConfig) -> tuple[str, ...]:

@@ -5,7 +5,9 @@ the short way (`telemetry/crashes/direct.py`). Never raises, and changes nothing
 """
 
 import contextlib
+import os
 import socket
+from dataclasses import replace
 from typing import Final
 
 from pqvpn.config import paths
@@ -21,9 +23,9 @@ _NO_CRASH: Final = frozenset((Reason.ALREADY_RUNNING,))
 
 
 def of(error: Exception, *, running: bool) -> Crashed | None:
-    """The fact of an end by this exception; None when it is no crash. `running`: it had started."""
+    """The fact of an end by this exception, with a trace of its own; None when it is no crash. `running`: it had started."""
     crash = describe.exception(error, SUPERVISOR, handled=False, kind="exception" if running else "startup")
-    return None if crash.reason in _NO_CRASH else crash
+    return None if crash.reason in _NO_CRASH else replace(crash, trace_id=os.urandom(16).hex())
 
 
 def report(config: NodeConfig, crash: Crashed, policy: Policy) -> None:

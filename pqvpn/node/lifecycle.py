@@ -20,7 +20,7 @@ from pqvpn.control import supervision
 from pqvpn.control.supervision import ProcessInfo
 from pqvpn.dataplane.counters import Counters
 from pqvpn.errors import PqvpnError, reason_of
-from pqvpn.facts import ConfigurationLoaded, Fact, NodeStarted, NodeStopped
+from pqvpn.facts import ConfigurationLoaded, Crashed, Fact, NodeStarted, NodeStopped
 from pqvpn.host import clock, privileges, udp
 from pqvpn.host.clock import now
 from pqvpn.host.privileges import Capability
@@ -61,7 +61,8 @@ _END = 0.7
 class Node:
     """One running node. `api` is the listening control socket, `claim` the descriptor that holds the runtime folder.
 
-    `resumed`: what the supervisor of another version left by an exec, which goes on here.
+    `resumed`: what the supervisor of another version left by an exec, which goes on here. `told`: the end that it told to
+    an observer, which makes span and log record of it.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class Node:
         self._service = Service(config, self._lanes, resumed.variables if resumed else None)
         self._stop_cause = ""
         self._up = False
+        self.told: Crashed | None = None
         self._reload_wanted = False
         self._staff: Staff
         self._interface: Interface | None = None
@@ -140,6 +142,7 @@ class Node:
         except Exception as error:
             if (crash := lastwords.of(error, running=self.started)) is not None:
                 self._publish(crash)  # for log and records; the report is made once the observer has ended
+                self.told = crash if self._observing.process_link else None
             if self._upgrade.on_trial:  # the former version can do better
                 self._upgrade.roll_back(f"{type(error).__name__} in the supervisor")
             given_back = self._resumed is not None and not self._resumed.refused and not self._upgrade.begun

@@ -76,7 +76,7 @@ class Observing:
             debug=debug,
             quiet=self.quiet,
         )
-        self._endpoint = _endpoint_of(config) if self.enabled else None
+        self._endpoint = endpoint_of(config) if self.enabled else None
         self._link = envelope.link() if self.enabled else None
         self._words = stacks.make() if self.enabled else -1
         self._publisher = Publisher("supervisor", self._link[1] if self._link else None)
@@ -274,7 +274,7 @@ class Observing:
         telemetry = self._config.telemetry
         return starting.RecordSettings(
             endpoint=self._endpoint,
-            environment={name: os.environ[name] for name in _VARIABLES if name in os.environ},
+            environment=variables(),
             sample=telemetry.sample,
             spool_size=telemetry.spool_size,
             spool_age=telemetry.spool_age,
@@ -283,13 +283,18 @@ class Observing:
         )
 
 
-def _endpoint_of(config: NodeConfig) -> bytes | None:
+def variables() -> dict[str, str]:
+    """The operator's variables that records follow."""
+    return {name: os.environ[name] for name in _VARIABLES if name in os.environ}
+
+
+def endpoint_of(config: NodeConfig) -> bytes | None:
     """Where records are sent, for the observer. Raises TelemetryError when a setting or a variable cannot be followed."""
     if config.telemetry.endpoint is None and not any(name.startswith("OTEL_") for name in os.environ):
         return None  # spares the import
-    from pqvpn.telemetry.export.environment import endpoint_of
+    from pqvpn.telemetry.export import environment
 
-    found = endpoint_of(config.telemetry, config.telemetry_headers, os.environ, config.folder)
+    found = environment.endpoint_of(config.telemetry, config.telemetry_headers, os.environ, config.folder)
     return found.pack() if found else None
 
 

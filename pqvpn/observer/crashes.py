@@ -183,6 +183,8 @@ def traced(envelope: Envelope, fact: Fact) -> tuple[Envelope, Fact]:
     """
     if not isinstance(fact, Crashed) or fact.attempt:
         return envelope, fact
+    if fact.trace_id:  # the supervisor's own end, which it reports by this id
+        return msgspec.structs.replace(envelope, trace_id=fact.trace_id), fact
     if envelope.trace_id:
         found = replace(fact, attempt=envelope.trace_id)
         return envelope, replace(

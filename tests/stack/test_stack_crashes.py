@@ -4,10 +4,12 @@ The nodes' redaction is the first line here, the collector's the second; what bo
 server's database, in Jaeger, Prometheus, Alertmanager, the collector's queues, or its logs.
 """
 
+import contextlib
 import secrets
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import guarded
@@ -15,6 +17,7 @@ import pytest
 from guarded import Guarded
 
 from lab import wait_for
+from lab.nodes import Node
 from lab.stacknodes import Site
 from lab.stackservers import free_ports
 from tests.crashserver.bugsink import Bugsink
@@ -23,6 +26,7 @@ from tests.crashserver.conftest import need_crash_server
 pytestmark = [pytest.mark.stack, pytest.mark.netns]
 
 LIMIT = 120.0
+INTERFACE = "pqvpn0"
 
 
 @pytest.fixture(scope="module")
@@ -107,17 +111,36 @@ def test_a_process_whose_start_fails(running: Guarded) -> None:
     assert kinds == {("signal", "control"), ("startup", "control")}
 
 
-def test_a_node_whose_start_fails(running: Guarded) -> None:
-    """There is an issue, and no trace: the process that writes traces is not there yet."""
-    alpha = running.site.alpha
-    alpha.down()
+@contextlib.contextmanager
+def port_taken(alpha: Node) -> Iterator[str]:
+    """Another program has the node's port."""
     with alpha.namespace.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("0.0.0.0", alpha.listen))
-        assert alpha.cli("up", check=False).returncode > 0
-    (event,) = running.new_events(1)
-    tags = _tags(event)
-    assert (tags["kind"], tags["component"], tags["reason"]) == ("startup", "supervisor", "network.address_in_use")
-    alpha.up(LIMIT)
+        yield "network.address_in_use"
+
+
+@contextlib.contextmanager
+def interface_refused(alpha: Node) -> Iterator[str]:
+    """Something that is no TUN interface has its name."""
+    alpha.namespace.bridge(INTERFACE, [])
+    try:
+        yield "tun.interface_exists"
+    finally:
+        alpha.namespace.delete_link(INTERFACE)
+
+
+@pytest.mark.parametrize("fault", [port_taken, interface_refused])
+def test_a_node_whose_start_fails(running: Guarded, fault: Callable[[Node], AbstractContextManager[str]]) -> None:
+    """There is no observer yet: the supervisor itself has the span delivered, or it waits for the next start."""
+    alpha = running.site.alpha
+    alpha.down()
+    try:
+        with fault(alpha) as reason:
+            assert alpha.cli("up", check=False).returncode > 0
+        (tags,) = told(running)
+        assert (tags["kind"], tags["component"], tags["reason"]) == ("startup", "supervisor", reason)
+    finally:
+        alpha.up(LIMIT)
 
 
 def test_no_canary_is_behind_the_nodes(running: Guarded) -> None:

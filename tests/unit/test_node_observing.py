@@ -98,14 +98,14 @@ def test_telemetry_that_is_off_opens_nothing(folder: Path) -> None:
 
 
 def test_nothing_is_sent_unless_somebody_says_where(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert observing._endpoint_of(config(folder)) is None
-    configured = observing._endpoint_of(config(folder, '[telemetry]\nendpoint = "https://collector.example:4318"\n'))
+    assert observing.endpoint_of(config(folder)) is None
+    configured = observing.endpoint_of(config(folder, '[telemetry]\nendpoint = "https://collector.example:4318"\n'))
     assert configured
     logs = Endpoint.unpack(configured).logs
     assert logs
     assert logs.url == "https://collector.example:4318/v1/logs"
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318")
-    assert observing._endpoint_of(config(folder))
+    assert observing.endpoint_of(config(folder))
 
 
 def test_a_variable_that_would_bypass_redaction_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

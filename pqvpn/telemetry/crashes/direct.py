@@ -5,10 +5,8 @@ node that does not start would not tell its operator otherwise. Loaded on such a
 """
 
 import contextlib
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from pqvpn.errors import TelemetryError
 from pqvpn.facts import Crashed
@@ -16,12 +14,9 @@ from pqvpn.telemetry.crashes import remember
 from pqvpn.telemetry.crashes.delivery import Server, deliverer
 from pqvpn.telemetry.crashes.recorder import CrashRecorder, Naming
 from pqvpn.telemetry.envelope import stamped
+from pqvpn.telemetry.export import once
 from pqvpn.telemetry.redaction import Policy
 from pqvpn.telemetry.spool import Kind, Spool
-
-PATIENCE: Final = 3.0
-"""Seconds for the try to deliver."""
-_LOOK: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +54,4 @@ def _keep(spool: Spool, data: bytes) -> None:
 def _deliver(spool: Spool, server: Server) -> None:
     """What is not delivered now waits for the next start that succeeds."""
     with contextlib.suppress(TelemetryError):
-        drainer = deliverer(spool, server)
-        drainer.start()
-        deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline and spool.backlog().records and drainer.state.reachable is not False:
-            time.sleep(_LOOK)  # its thread tells nobody
-        drainer.stop()
+        once.deliver(spool, deliverer(spool, server))
