@@ -1,14 +1,21 @@
 """A collector that is open to others: TLS and a token; and what a badly configured stack looks like, on both sides."""
 
+import contextlib
+import datetime
 import json
 import ssl
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import faults
 import foreign
 import pytest
 from conftest import FACTOR, MOST
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from ledger import Ledger
 from receivers import Hook
 
@@ -17,10 +24,13 @@ from lab.nodes import Node
 from lab.stackdoor import Door
 from lab.stacknodes import OTLP_INSIDE, Site
 from lab.stackservers import Options, Stack
+from tests.otlp import certificates
 
 pytestmark = [pytest.mark.stack, pytest.mark.netns]
 
 LIMIT = 180.0
+GRPC_INSIDE = 4317
+MISTRUST = ("warning", "telemetry.collector_tls")
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +100,95 @@ def test_a_wrong_token_is_seen_on_both_sides(site: Site, ledger: Ledger) -> None
     session = site.connect()["session_id"]
     wait_for("the trace", lambda: site.stack.find({"session.id": session}), LIMIT, 0.3)
     wait_for("the node's health to be well", lambda: collector(alpha)[0] == "ok", LIMIT, 0.3)
+
+
+@pytest.mark.parametrize(("mistake", "protocol"), [("name", "http/protobuf"), ("authority", "grpc")])
+def test_a_certificate_that_does_not_verify_is_seen(site: Site, tmp_path: Path, mistake: str, protocol: str) -> None:
+    """The collector has a name that its certificate does not have, or one of an authority that the node does not trust."""
+    alpha, usual = site.alpha, {**site.endpoint(site.alpha), "protocol": "http/protobuf"}
+    port = GRPC_INSIDE if protocol == "grpc" else OTLP_INSIDE
+    right = {**usual, "protocol": protocol, "endpoint": f"https://127.0.0.1:{port}"}
+    wrong = (
+        {**right, "endpoint": f"https://localhost:{port}"} if mistake == "name" else {**right, "ca_file": "other.pem"}
+    )
+    (alpha.folder / "other.pem").write_bytes(certificates.make(tmp_path / "others").ca.read_bytes())
+    with Door(alpha.namespace, GRPC_INSIDE, site.stack.ports["otlp_grpc"]):
+        restart(alpha, wrong)
+        wait_for("the node's health to say so", lambda: collector(alpha) == MISTRUST, LIMIT, 0.3)
+        assert mistrusts(alpha)
+        session = site.connect()["session_id"]
+        restart(alpha, right)
+        wait_for("what was kept", lambda: site.stack.find({"session.id": session}), LIMIT, 0.3)
+        wait_for("the node's health to be well", lambda: collector(alpha)[0] == "ok", LIMIT, 0.3)
+        if right != usual:
+            restart(alpha, usual)
+
+
+def restart(node: Node, telemetry: Mapping[str, Any]) -> None:
+    """Stop it, and start it with other settings."""
+    node.down()
+    node.set({"telemetry": telemetry})
+    node.up(LIMIT)
+
+
+def mistrusts(node: Node) -> bool:
+    """Whether the node's own page of metrics has what an alert can be made of."""
+    wanted = ('pqvpn_health_item="telemetry.collector"', f'pqvpn_reason="{MISTRUST[1]}"')
+    lines = [line for line in faults.metrics(node).splitlines() if line.startswith("pqvpn_health_state{")]
+    return any(all(label in line for label in wanted) and line.split()[1] == "1.0" for line in lines)
+
+
+def test_an_expired_certificate_is_seen_on_both_sides(site: Site, ledger: Ledger) -> None:
+    """It was good when the nodes started: nothing comes of any node, and each says why."""
+    nodes = (site.alpha, site.beta)
+    silent = {"instance": faults.instance(site.alpha), "severity": "critical"}
+    wanted = {"NodeSilent": silent, "NoTelemetry": {"severity": "critical"}}
+    with ledger.expect(LIMIT, **wanted) as phase, expired(site.stack):
+        session = site.reconnect()["session_id"]
+        wait_for("health to say so", lambda: {collector(node) for node in nodes} == {MISTRUST}, LIMIT, 0.3)
+        phase.fire()
+    wait_for("what was kept", lambda: site.stack.find({"session.id": session}), LIMIT, 0.3)
+    wait_for("health to be well", lambda: {collector(node)[0] for node in nodes} == {"ok"}, LIMIT, 0.3)
+
+
+@contextlib.contextmanager
+def expired(stack: Stack) -> Iterator[None]:
+    """The collector begins anew with a certificate of its own authority that was good until a moment ago."""
+    place = stack.folder / "secrets" / "collector.pem"
+    before = place.read_bytes()
+    place.write_bytes(_older(place.parent, before))
+    try:
+        begin_anew(stack)
+        yield
+    finally:
+        place.write_bytes(before)
+        begin_anew(stack)
+
+
+def begin_anew(stack: Stack) -> None:
+    stack.collector.kill()
+    stack.collector.start()
+
+
+def _older(folder: Path, pem: bytes) -> bytes:
+    """The same certificate, signed by the same authority, for the hours before the last one."""
+    ca = x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes())
+    key = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), None)
+    good = x509.load_pem_x509_certificate(pem)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(good.subject)
+        .issuer_name(ca.subject)
+        .public_key(good.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=2))
+        .not_valid_after(now - datetime.timedelta(hours=1))
+    )
+    for each in good.extensions:
+        made = made.add_extension(each.value, each.critical)
+    return made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
 def test_a_collector_out_of_reach_is_seen_on_both_sides(site: Site, ledger: Ledger) -> None:
