@@ -115,6 +115,8 @@ def test_an_answer_of_the_peer_that_does_not_verify_is_a_span_with_its_reason(
         impostor.close()
     (line, *_) = told(alpha, "handshake.answer_refused", peer="beta")
     assert (line["code"], line["level"]) == ("handshake.bad_auth", "warning")
+    log = alpha.folder / "state" / "log" / "pqvpn.log"
+    wait_for("the observer to have it", lambda: log.exists() and '"handshake.answer_refused"' in log.read_text())
     alpha.down()  # ends the attempt, which is written then
     trace = json.loads(alpha.cli("diag", "trace", line["trace_id"], "--json").stdout)
     failed = [span for span in trace["spans"] if span["name"] == "pqvpn.handshake.verify"]

@@ -56,6 +56,7 @@ def test_beside_a_stopped_observer(pair: tuple[Node, Node]) -> None:
     alpha, beta = pair
 
     def stop() -> None:
+        wait_for("the observer to be told of", lambda: alpha.pids("observer"))
         pid = alpha.kill("observer", signal.SIGSTOP)
         wait_for(
             "it to stand still", lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"

@@ -205,7 +205,7 @@ def test_an_answer_of_the_peers_own_that_fails_is_told_in_each_attempt_with_what
         world.run(1)
         a.core.close(world.now)
     refused = told(a, AnswerRefused)
-    assert [(r.drop, r.reason) for r in refused] == [("decapsulation", Reason.BAD_AUTH)] * 2
+    assert [(r.drop, r.reason) for r in refused] == [("bad_handshake", Reason.BAD_AUTH)] * 2
     assert len({r.attempt for r in refused}) == 2
 
 
