@@ -22,7 +22,7 @@ from tests.netns.injected import SCOPE, Run, Stage
 from tests.netns.test_netns_sockets import shut_down
 from tests.unit.faulting import CANARY, KINDS, Target, targets
 
-pytestmark = pytest.mark.netns
+pytestmark = [pytest.mark.netns, pytest.mark.slow]
 
 ADDRESS = "10.7.0.1/24"
 SETTINGS = {
@@ -42,7 +42,7 @@ SILENT = {
 """What may fail while the node runs without a record, and why. All of telemetry may: it is what tells (`drop`)."""
 DEAF = "control.supervision.receive_as_supervisor"
 """Without it a start waits for control to say that it is ready: it tells, and ends when it is told to."""
-PACKAGES = ("host", "control", pytest.param("telemetry", marks=pytest.mark.slow))
+PACKAGES = ("host", "control", "telemetry")
 WITHOUT = {(f"host.icmp.{name}", "os") for name in ("blocked4", "blocked6", "program4", "program6", "open_sockets")}
 """Without what a start does although the kernel refused it, and tells nothing: a node needs no ICMP."""
 
