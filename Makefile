@@ -33,7 +33,7 @@ endif
 test-fast: $(STAMP) ## Run the tests that need neither namespaces nor patience
 	$(BIN)/python -m pytest -m "not slow and not netns and not stack" -n auto $(TESTS)
 
-test-slow: $(STAMP) ## Run the long tests: thousands of simulated networks, every fault of the chaos table once, every function of the supervisor raising
+test-slow: $(STAMP) ## Run the long tests: thousands of simulated networks, every fault of the chaos table once, every function raising
 	@scripts/packages.sh ip ping nft tcpdump iperf3
 	$(BIN)/python -m pytest -m slow $(TESTS)
 

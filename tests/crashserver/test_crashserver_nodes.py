@@ -242,6 +242,7 @@ def test_a_start_that_fails_is_reported_at_once(running: Scene) -> None:
     assert event["exception"]["values"][0]["mechanism"]["handled"] is False
 
 
+@pytest.mark.slow
 def test_a_loop_of_failing_starts_is_a_few_events(running: Scene) -> None:
     running.node.down()
     before = running.server.event_count()

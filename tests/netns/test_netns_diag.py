@@ -72,6 +72,7 @@ def test_the_peers_machine_is_gone() -> None:
             assert "host unreachable" in evidence(first(alpha, "network.unreachable", "beta", timeout=40))
 
 
+@pytest.mark.slow
 def test_a_peer_that_was_connected_is_killed() -> None:
     with two_nodes() as (alpha, beta):
         bring_up(alpha, beta)

@@ -131,6 +131,7 @@ def test_a_path_that_became_narrow_while_nobody_sent(world: World) -> None:
         world.far.set_mtu(1500)
 
 
+@pytest.mark.slow
 def test_udp_is_blocked_over_there_then_here(world: World) -> None:
     probed(world.alpha, "all to be well", lambda told: told["udp"][0]["answered"] == 3)
     before = _fixed(world.alpha, "beta")
@@ -153,6 +154,7 @@ def test_udp_is_blocked_over_there_then_here(world: World) -> None:
     probed(world.alpha, "all to be well", lambda told: told["udp"][0]["answered"] == 3)
 
 
+@pytest.mark.slow
 def test_names_do_not_resolve(world: World) -> None:
     """The server never answers: the probe ends all the same, and all else in it is as before."""
     before = _breakers(world.alpha)
@@ -170,6 +172,7 @@ def test_names_do_not_resolve(world: World) -> None:
         hosts.write_text(known)
 
 
+@pytest.mark.slow
 def test_what_nobody_probes_and_a_node_that_is_down(world: World) -> None:
     connected(world.alpha, world.beta)
     with world.alpha.namespace.capture("veth0") as seen:

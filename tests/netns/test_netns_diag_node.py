@@ -195,6 +195,7 @@ def test_a_disk_without_room(pair: tuple[Node, Node]) -> None:
 
 
 @pytest.mark.needs("mount", "umount")
+@pytest.mark.slow
 def test_a_full_disk(pair: tuple[Node, Node]) -> None:
     """The state folder lies on a file system of its own, which is full at the start, and becomes full again later."""
     alpha, beta = pair

@@ -38,6 +38,7 @@ def items(node: Node) -> dict[str, dict[str, Any]]:
     return found
 
 
+@pytest.mark.slow
 def test_a_reload_brings_new_limits_to_the_observer_at_work(alpha: Node) -> None:
     pid = wait_for("an observer", lambda: alpha.pids("observer"))[0]
     alpha.set({"health": {"interval": "200ms", "fail_scale": 0.1, "recover_scale": 0.1, "memory_warns": "16MiB"}})

@@ -39,6 +39,7 @@ def beta_as_seen(alpha: Node) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_a_peer_that_gets_none_of_our_packets_is_told_though_its_own_arrive(pair: tuple[Node, Node]) -> None:
     alpha, beta = pair
 

@@ -377,6 +377,7 @@ def test_telemetry_off(running: tuple[Node, Node]) -> None:
         alpha.config.write_text(text)
 
 
+@pytest.mark.slow
 def test_detached_nodes_log_stays_small(running: tuple[Node, Node]) -> None:
     """Standard error of a node in the background is a file that nobody rotates."""
     alpha, _ = running

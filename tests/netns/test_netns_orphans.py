@@ -16,7 +16,7 @@ from lab.nodes import Node, make_node
 
 pytestmark = pytest.mark.netns
 
-_STEPS = 5
+_STEPS = 3
 
 
 @pytest.fixture(scope="module")

@@ -111,7 +111,9 @@ _BROKEN = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", _BROKEN)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in ("resume", "child") else []) for n in _BROKEN]
+)
 def test_what_is_not_fit_is_sent_back(pair: tuple[Node, Node], version: Make, name: str) -> None:
     alpha, beta = pair
     changes, code, words = _BROKEN[name]

@@ -102,7 +102,9 @@ async def campaign(package: str, kind: str) -> tuple[list[str], list[str], int]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("package", ["pqvpn.host", "pqvpn.control", "pqvpn.telemetry"])
+@pytest.mark.parametrize(
+    "package", ["pqvpn.host", "pqvpn.control", pytest.param("pqvpn.telemetry", marks=pytest.mark.slow)]
+)
 def test_control_goes_on_whatever_raises(
     package: str, kind: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -180,6 +180,7 @@ def check(folder: Path, capfd: pytest.CaptureFixture[str], **secrets: bytes) -> 
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # an observer's end is its process's: it closes nothing
+@pytest.mark.slow
 def test_the_observer_goes_on_whatever_raises(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     kept: dict[str, bytes] = {}
 
