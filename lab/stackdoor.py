@@ -23,15 +23,20 @@ class Door:
 
     def __init__(self, namespace: Namespace, port: int, to: int) -> None:
         self._listener = namespace.socket(socket.AF_INET, socket.SOCK_STREAM)
-        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._listener.bind(("127.0.0.1", port))
-        self._listener.listen(32)
+        try:
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._listener.bind(("127.0.0.1", port))
+            self._listener.listen(32)
+        except BaseException:
+            self._listener.close()
+            raise
         self._listener.settimeout(_IDLE)
         self._to = to
         self._open = True
         self._bytes = 0
         self.inside = f"127.0.0.1:{port}"
-        threading.Thread(target=self._serve, name=f"door to {to}", daemon=True).start()
+        self._serving = threading.Thread(target=self._serve, name=f"door to {to}", daemon=True)
+        self._serving.start()
 
     @property
     def carried(self) -> int:
@@ -47,8 +52,11 @@ class Door:
         self.close()
 
     def close(self) -> None:
-        """Take no more connections; those that are open end with their next byte."""
+        """Take no more connections, and leave the port; connections that are open end with their next byte."""
         self._open = False
+        with contextlib.suppress(OSError):  # it was closed before
+            self._listener.shutdown(socket.SHUT_RDWR)  # whoever waits in it would hold the port
+        self._serving.join(5.0)
         self._listener.close()
 
     def _serve(self) -> None:
