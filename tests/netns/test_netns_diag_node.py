@@ -99,6 +99,7 @@ def test_control_hangs(pair: tuple[Node, Node]) -> None:
     wait_for("it to answer again", lambda: diagnose(alpha)["knowledge"]["answers"], 30)
 
 
+@pytest.mark.slow
 def test_the_observer_hangs(pair: tuple[Node, Node]) -> None:
     """What it would say is missing, until the watchdog replaces it; the node itself is asked, and says that it is well."""
     alpha, beta = pair

@@ -325,6 +325,7 @@ def test_log_files_rotate(running: tuple[Node, Node]) -> None:
     assert all(line["time"].endswith("Z") for line in lines)
 
 
+@pytest.mark.slow
 def test_disk_full(running: tuple[Node, Node]) -> None:
     """Full from the start: the node runs, says so, and goes on when there is room again."""
     alpha, _ = running

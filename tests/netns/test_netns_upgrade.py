@@ -77,6 +77,7 @@ def test_connections_and_sessions_live_on(pair: tuple[Node, Node], version: Make
     assert 300 < level["seconds"] < 600
 
 
+@pytest.mark.slow
 def test_it_goes_on_as_a_node(pair: tuple[Node, Node], version: Make) -> None:
     """Signals, restarts and reloads work as before, and a second upgrade, by the version that runs now."""
     alpha, beta = pair
