@@ -177,6 +177,7 @@ def _asked(node: Node) -> tuple[bool, list[tuple[str, str]]]:
     return told["healthy"], [(each["code"], each["severity"]) for each in told["verdicts"]]
 
 
+@pytest.mark.slow
 def test_a_collector_that_is_down(pair: tuple[Node, Node]) -> None:
     alpha, beta = pair
     alpha.set({"telemetry": {"endpoint": "http://127.0.0.1:9", "insecure": True}})
