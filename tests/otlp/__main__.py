@@ -1,7 +1,7 @@
 """`python -m tests.otlp --port N [--protocol grpc] [--dump FILE]`: an OTLP receiver as a program of its own.
 
-Prints `ready PORT` when it listens, writes one JSON object a request to FILE (time_ns, record, signal, items, payload in
-base64), and ends on SIGTERM or SIGINT. SIGUSR1 makes it hang from then on, SIGUSR2 well behaved again.
+Prints `ready PORT` when it listens, writes one JSON object a request to FILE (time_ns, record, signal, items, mode,
+payload in base64), and ends on SIGTERM or SIGINT. SIGUSR1 makes it hang from then on, SIGUSR2 well behaved again.
 """
 
 import argparse

@@ -102,6 +102,7 @@ class Recorder:
                 "record": record,
                 "signal": signal,
                 "items": count(signal, request),
+                "mode": self.mode.value,
                 "payload": base64.b64encode(payload).decode(),
             }
             with self.dump.open("a", encoding="utf-8") as file:
