@@ -114,6 +114,17 @@ def flow(sender: Node, receiver: Node, **options: Any) -> Flow:
     return Flow(sender.namespace, receiver.namespace, receiver.address, **options)
 
 
+@contextlib.contextmanager
+def both_ways(one: Node, other: Node) -> Iterator[Flow]:
+    """A `Flow` each way, both of which have gone on at the end, in the session that was there at the beginning."""
+    session = one.peer(other.name)["session_id"]
+    with flow(one, other) as there, flow(other, one) as back:
+        yield there
+        there.more()
+        back.more()
+    assert one.peer(other.name)["session_id"] == other.peer(one.name)["session_id"] == session
+
+
 # What nodes tell
 
 

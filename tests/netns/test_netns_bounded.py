@@ -5,11 +5,11 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from flows import flow, told, wait_replaced, wait_told
+from netparty import bring_up, make_pair
 
 from lab import Lab, wait_for
 from lab.nodes import Node
-from tests.netns.flows import flow, told, wait_replaced, wait_told
-from tests.netns.netparty import bring_up, make_pair
 
 pytestmark = pytest.mark.netns
 

@@ -3,9 +3,9 @@
 import json
 
 import pytest
+from netparty import INNER4, OUTER4, make_pair
 
 from lab import Lab
-from tests.netns.netparty import INNER4, OUTER4, make_pair
 
 pytestmark = pytest.mark.netns
 

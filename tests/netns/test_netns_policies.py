@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from flows import Flow, both_ways, told, wait_replaced
+from netparty import make_pair
 
 from lab import Lab, wait_for
 from lab.nodes import Node
-from tests.netns.flows import Flow, flow, told, wait_replaced
-from tests.netns.netparty import make_pair
 
 pytestmark = pytest.mark.netns
 
@@ -32,12 +32,8 @@ def transfer(pair: tuple[Node, Node]) -> Iterator[Flow]:
     """Both ways; sessions and processes of the tunnel are the same afterwards."""
     alpha, beta = pair
     text = alpha.config.read_text()
-    session = alpha.peer("beta")["session_id"]
-    with flow(alpha, beta) as there, flow(beta, alpha) as back:
+    with both_ways(alpha, beta) as there:
         yield there
-        there.more()
-        back.more()
-    assert alpha.peer("beta")["session_id"] == beta.peer("alpha")["session_id"] == session
     alpha.config.write_text(text)
     alpha.cli("reload")
 

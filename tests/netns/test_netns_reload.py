@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from flows import Flow, flow, told, wait_replaced, wait_told
+from flows import Flow, both_ways, told, wait_replaced, wait_told
 from netparty import bring_up, connected
 
 from lab import Lab, wait_for
@@ -60,12 +60,8 @@ def transfer(nodes: tuple[Node, Node, Node]) -> Iterator[Flow]:
     """Between alpha and beta, both ways at once; its session is the same afterwards."""
     alpha, beta, _ = nodes
     connected(alpha, beta)
-    session = alpha.peer("beta")["session_id"]
-    with flow(alpha, beta) as there, flow(beta, alpha) as back:
+    with both_ways(alpha, beta) as there:
         yield there
-        there.more()
-        back.more()
-    assert alpha.peer("beta")["session_id"] == beta.peer("alpha")["session_id"] == session
 
 
 def _routes(node: Node) -> set[str]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from netparty import bring_up, connected, make_nodes
+from netparty import connected, make_pair
 
 from lab import Lab, ended, wait_for
 from lab.nodes import ROOT, Node
@@ -28,11 +28,7 @@ _SETTINGS = {"telemetry": {"flush_interval": "200ms", "metrics_interval": "1s"},
 @pytest.fixture(scope="module")
 def pair() -> Iterator[tuple[Node, Node]]:
     with Lab() as lab:
-        a, b = lab.namespace("a"), lab.namespace("b")
-        lab.link(a, b, ["10.0.0.1/24"], ["10.0.0.2/24"])
-        alpha, beta = make_nodes(lab, a, b, None, "10.0.0.2", _SETTINGS)
-        bring_up(alpha, beta)
-        yield alpha, beta
+        yield make_pair(lab, settings=_SETTINGS).nodes
 
 
 def shortest_end(alpha: Node, beta: Node, obstacle: Callable[[], None]) -> float:

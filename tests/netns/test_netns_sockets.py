@@ -4,12 +4,12 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from flows import flow, told
+from netparty import make_pair
 
 from lab import Lab, wait_for
 from lab.nodes import Node
 from lab.traffic import ping
-from tests.netns.flows import flow, told
-from tests.netns.netparty import make_pair
 
 pytestmark = pytest.mark.netns
 
