@@ -12,7 +12,6 @@ import socket
 import time
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
 
 from pqvpn.config import load as configuration
 from pqvpn.config.schema import NodeConfig
@@ -24,13 +23,14 @@ from pqvpn.facts import ConfigurationLoaded, Crashed, Fact, NodeStarted, NodeSto
 from pqvpn.host import clock, privileges, udp
 from pqvpn.host.clock import now
 from pqvpn.host.privileges import Capability
-from pqvpn.node import descriptors, lastwords, observing, state, takeover, translate, upgrade
+from pqvpn.node import lastwords, observing, state, takeover, translate, upgrade
 from pqvpn.node.autopsy import Autopsy
+from pqvpn.node.interface import NodeInterface
 from pqvpn.node.mending import Acts, Mender
 from pqvpn.node.service import Service
-from pqvpn.node.sockets import SocketWatch, owner
+from pqvpn.node.sockets import SocketWatch
 from pqvpn.node.spare import Spare
-from pqvpn.node.staff import CONTROL, Belongings, Staff, lane_name
+from pqvpn.node.staff import CONTROL, Belongings, Staff
 from pqvpn.node.state import Code, State
 from pqvpn.node.upgrade import SIGNALS, Upgrade
 from pqvpn.node.watch import InterfaceWatch
@@ -42,9 +42,6 @@ from pqvpn.telemetry import jsonlog
 from pqvpn.telemetry.crashes import boundary as crashes
 from pqvpn.telemetry.crashes.telling import teller
 from pqvpn.telemetry.redaction import Policy
-
-if TYPE_CHECKING:
-    from pqvpn.host.netlink import Interface
 
 _NOBODY = 0
 """The request number of a reload by SIGHUP, to which nobody waits for an answer."""
@@ -99,14 +96,12 @@ class Node:
         self.told: Crashed | None = None
         self._reload_wanted = False
         self._staff: Staff
-        self._interface: Interface | None = None
+        self._interface: NodeInterface
+        self._mender: Mender
+        self._sockets: SocketWatch
+        self._watch: InterfaceWatch
         self._breakers = Registry(translate.breakers(config), now, self._breaker_changed, "supervisor")
         self._netlink = self._breakers.get(Kind.NETLINK)
-        guarded = self._netlink.decorate
-        acts = Acts(guarded(self._recreate_interface), guarded(self._restore_interface))
-        self._mender = Mender(acts, self._publish)
-        self._sockets = SocketWatch(self._reopen_socket, self._publish)
-        self._watch = InterfaceWatch(config.health.interval, self._publish, self._mender, self._netlink)
         hand_over = self._hand_over
         self._upgrade = Upgrade(config.runtime_folder, path, self._selector, self._publish, hand_over)
         if not resumed:
@@ -129,6 +124,7 @@ class Node:
         self._observing.leave_words()
         self._held = takeover.resume(self._config, self._resumed) if self._resumed else self._service.open()
         self._staff = self._make_staff()
+        self._care_for_interface()
         self._watch_signals()
         given_back = False
         try:
@@ -166,13 +162,21 @@ class Node:
         )
         return Staff(given, self._selector, self._supervisor, self._spare, self._observing, self._heard)
 
+    def _care_for_interface(self) -> None:
+        """Who sets it up, and who sees what becomes of it."""
+        place = self._interface = NodeInterface(self._staff.given, self._supervisor.replace, self._service.keep)
+        guarded = self._netlink.decorate
+        self._mender = Mender(Acts(guarded(place.recreate), guarded(place.restore)), self._publish)
+        self._sockets = SocketWatch(place.reopen_socket, self._publish)
+        self._watch = InterfaceWatch(self._config.health.interval, self._publish, self._mender, self._netlink)
+
     def _start(self) -> None:
         self._observing.listen()
         self._mark("descriptors")
         self._drop_privileges()
         self._staff.start()
         self._mark("spawn")
-        self._open_interface()
+        self._interface.open()
         self._mark("interface")
         self._tell_processes()
         self._staff.start_observer()
@@ -185,7 +189,7 @@ class Node:
         self._drop_privileges()
         self._staff.adopt(left.children)
         self._up = True
-        self._open_interface()
+        self._interface.open()
         self._tell_processes()
         self._upgrade.resume(left, self._staff.others(), self._staff.renewal_acts(self._upgrade.told))
         self._say_ready()
@@ -233,48 +237,6 @@ class Node:
             keep.add(Capability.DAC_READ_SEARCH)  # a reload reads a configuration that belongs to another user
         return frozenset(keep)
 
-    def _open_interface(self) -> None:
-        from pqvpn.host.netlink import Interface  # costs 0.3 s, meanwhile the children start
-
-        patience = self._config.health.netlink_timeout
-        self._interface = Interface(self._config.node.interface, str(self._config.path), patience)
-        self._interface.configure(translate.addresses(self._config), self._mtu)
-        self._interface.set_routes(translate.prefixes(self._config))
-
-    def _restore_interface(self) -> None:
-        if self._interface:
-            self._interface.restore(self._mtu)
-
-    def _recreate_interface(self) -> None:
-        """Somebody deleted it: make it anew and give its queues to lanes that take the places of the present ones."""
-        fresh, before = descriptors.open_interface(self._config, self._lanes), self._interface
-        try:
-            self._open_interface()
-        except BaseException:  # it is gone as before, and whoever looks next sees that
-            fresh.close()
-            if self._interface and self._interface is not before:
-                self._interface.close()
-            self._interface = before
-            raise
-        with (
-            contextlib.ExitStack() as afterwards
-        ):  # what fails to be closed must not keep lanes from reading the new one
-            afterwards.callback(self._held.tun.close)
-            if before:
-                afterwards.callback(before.close)
-            self._held.tun = fresh
-            for lane in range(self._lanes):
-                self._supervisor.replace(lane_name(lane))
-            self._service.keep(self._held)
-
-    def _reopen_socket(self, number: int) -> None:
-        """Somebody shut it down: whoever used it is replaced by one that uses the fresh one, with its sessions kept."""
-        descriptors.reopen_socket(self._config, self._held, number)
-        everybody = [lane_name(lane) for lane in range(self._lanes)] + [CONTROL]
-        for name in [owner(number)] if self._held.udp.steering else everybody:
-            self._supervisor.replace(name)
-        self._service.keep(self._held)
-
     # -- serve -------------------------------------------------------------------------------------------------------
 
     def _serve(self) -> None:
@@ -311,7 +273,7 @@ class Node:
             call("reload", lambda: self._reload(_NOBODY))
 
     def _look_if_due(self) -> None:
-        if self._watch.look_if_due(self._interface, now()):
+        if self._watch.look_if_due(self._interface.kernel, now()):
             self._autopsy.kills.look()
             self._sockets.seen(udp.lost(self._held.udp), now())
 
@@ -396,10 +358,10 @@ class Node:
         try:
             self._observing.prepare(new)
             with self._netlink.guard():
-                self._set_routes(new)
+                self._interface.follow(new)
         except Exception as error:
             self._observing.unprepare()
-            self._set_routes(self._config)
+            self._interface.follow(self._config)
             if not isinstance(error, PqvpnError):
                 raise
             self._staff.tell(supervision.ReloadRefused(request, translate.errors(error)))
@@ -412,8 +374,7 @@ class Node:
         settings, limits = translate.breakers(new), translate.limits(new)
         self._breakers.apply(settings)
         self._watch.set_interval(limits.interval)
-        if self._interface:
-            self._interface.be_patient(limits.netlink_timeout)
+        self._interface.be_patient(limits.netlink_timeout)
         self._observing.apply(self._config)
         if translate.for_observer(old, self._config):
             self._supervisor.renew(observing.NAME, self._observing.let_go, _PUTS_AWAY)
@@ -430,10 +391,6 @@ class Node:
         self._supervisor.watchdog.limit = self._config.restart.hang_after
         self._spare.enable(self._config.restart.spares)
         self._mender.enabled = self._sockets.enabled = self._config.health.mend
-
-    def _set_routes(self, config: NodeConfig) -> None:
-        if self._interface:
-            self._interface.set_routes(translate.prefixes(config))
 
     def _cover_lanes(self) -> None:
         if self._staff.cover_lanes():
@@ -464,7 +421,7 @@ class Node:
             lambda: self._end(CONTROL),
             self._staff.let_lanes_go,
             lambda: self._end(*lanes),
-            self._release_interface,
+            self._interface.release,
             lambda: self._say_stopped(began),
             self._observing.let_go,
             lambda: self._end(observing.NAME, seconds=max(0.05, _END - (now() - began))),
@@ -477,11 +434,6 @@ class Node:
     def _say_stopped(self, began: float) -> None:
         if self._stop_cause:
             self._publish(NodeStopped(self._stop_cause, round(now() - began, 3)))
-
-    def _release_interface(self) -> None:
-        if self._interface:
-            self._interface.release()
-            self._interface.close()
 
     def _end(self, *names: str, seconds: float = _GOODBYE) -> None:
         self._supervisor.end([name for name in names if name in self._supervisor.children], seconds)
