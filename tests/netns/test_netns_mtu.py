@@ -4,6 +4,7 @@ import hashlib
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -25,7 +26,7 @@ from netparty import (
 )
 
 from lab import Lab, Namespace, wait_for
-from lab.nodes import introduce, make_node
+from lab.nodes import Node, introduce, make_node
 from lab.traffic import ping, transfer
 
 pytestmark = pytest.mark.netns
@@ -59,7 +60,25 @@ def narrow(request: pytest.FixtureRequest) -> Iterator[Pair]:
         floor = 1280 - 68 if request.param is OUTER4 else 1280 - 88
         for node, peer in ((pair.a, "beta"), (pair.b, "alpha")):
             wait_for("the probes", lambda: floor - 16 < node.peer(peer)["path_mtu"] <= floor)  # noqa: B023 - called here
+        for node in pair.nodes:
+            searched(node)
         yield pair
+
+
+def searched(node: Node) -> None:
+    """Wait until no probe is too long for the link any more.
+
+    The size fits as soon as the first try of some sizes is over; larger ones are tried twice more, 0.3 s apart at the most.
+    """
+    seen, since = -1, 0.0
+
+    def silent() -> bool:
+        nonlocal seen, since
+        if (refused := node.drops().get("udp_send", 0)) != seen:
+            seen, since = refused, time.monotonic()
+        return time.monotonic() > since + 1.0
+
+    wait_for("the search to be over", silent, 20.0, 0.05)
 
 
 def test_tcp_adapts_to_a_path_of_1280_bytes(narrow: Pair) -> None:
