@@ -45,7 +45,7 @@ class Rig:
             "_spare": SimpleNamespace(due=None, refill=part("spare")),
             "_service": SimpleNamespace(due=None, look=part("service")),
             "_upgrade": SimpleNamespace(due=None, wanted=False, on_trial=False, look=part("upgrade")),
-            "_interface": None,
+            "_interface": SimpleNamespace(kernel=None),
             "_stop_cause": "",
             "_reload_wanted": True,
             "_reload": part("reload"),
